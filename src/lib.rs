@@ -1,0 +1,18 @@
+//! kafka-standby: a wire-level Kafka proxy that keeps a standby cluster ready and moves every client to it in one
+//! atomic step. ARCHITECTURE.md is the map of this crate.
+
+pub mod admin;
+pub mod cli;
+pub mod config;
+pub mod cutover;
+pub mod groups;
+pub mod model;
+pub mod offsets;
+pub mod proxy;
+pub mod records;
+pub mod replicate;
+pub mod rewrite;
+pub mod state;
+pub mod stream;
+pub mod upstream;
+pub mod wire;
