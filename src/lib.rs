@@ -2,6 +2,7 @@
 //! atomic step. ARCHITECTURE.md is the map of this crate.
 
 pub mod admin;
+pub mod catalog;
 pub mod cli;
 pub mod config;
 pub mod cutover;

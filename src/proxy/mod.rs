@@ -1,1 +1,66 @@
-//! (room to be furnished)
+//! The clients' side: listeners, connections, and what happens to each request and reply on its way.
+//!
+//! One client connection maps to one upstream connection of the broker behind the virtual broker it was made to. Two tasks
+//! serve it: [`connection`] reads requests, [`replies`] answers them in order.
+
+mod connection;
+mod fetch;
+mod gate;
+mod local;
+mod pending;
+mod produce;
+mod replies;
+mod server;
+
+pub use gate::{Gate, GateState};
+pub use server::Server;
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+
+use arc_swap::ArcSwap;
+
+use crate::catalog::Partition;
+use crate::config::Config;
+use crate::groups::Rehome;
+use crate::upstream::Cluster;
+use crate::wire::versions::Advertised;
+
+/// Which address a client connected to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Entrance {
+    /// The bootstrap address: any broker will do.
+    Bootstrap,
+    Broker(i32),
+}
+
+/// What connections need of the rest of the house.
+pub trait House: Send + Sync {
+    /// A partition of a `sync` topic has waited too long for the standby: store that it leaves the in-sync state, then
+    /// let go. `Err`: it could not be stored, so the acknowledgement must not be given.
+    fn leave_in_sync<'a>(
+        &'a self,
+        partition: &'a Arc<Partition>,
+    ) -> std::pin::Pin<Box<dyn Future<Output = Result<(), String>> + Send + 'a>>;
+
+    /// Topics were created, deleted or grown through the proxy: bring the standby and the streams up to date before the
+    /// client hears of it (bounded wait).
+    fn topics_changed<'a>(&'a self) -> std::pin::Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
+
+    /// A group committed offsets: the standby's copy is due.
+    fn group_committed(&self, group: &str);
+
+    /// Records below a logical offset were deleted on the active cluster by a client.
+    fn records_deleted(&self, topic: &str, partition: i32, logical: i64);
+}
+
+/// Shared by all connections.
+pub struct Context {
+    pub config: Arc<Config>,
+    pub gate: Arc<Gate>,
+    pub clusters: [Option<Cluster>; 2],
+    pub advertised: ArcSwap<Advertised>,
+    pub rehome: Arc<Rehome>,
+    pub house: Arc<dyn House>,
+    pub connections: AtomicUsize,
+}

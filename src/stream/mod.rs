@@ -1,1 +1,56 @@
-//! (room to be furnished)
+//! The pure part of a stream: what order batches cross in, which of them cross, how they are stamped, and which
+//! duplicates the proxy answers itself. No I/O.
+
+mod duplicates;
+mod plan;
+mod tee;
+
+pub use duplicates::{DuplicateWindow, Seen};
+pub use plan::{Append, Cursor, Plan, PlanError, Stamp, StampState, apply_breaks, plan};
+pub use tee::{TeeBuffer, TeeItem};
+
+/// Producer ids that the proxy hands out (and stamps with) have bit 62 set: no cluster ever allocates one.
+pub const NAMESPACE: i64 = 1 << 62;
+
+/// True for an id that the proxy gave to a client: valid on both clusters.
+pub fn is_client_id(producer_id: i64) -> bool {
+    producer_id > 0 && producer_id & NAMESPACE != 0 && producer_id & STREAM_BIT == 0
+}
+
+/// Ids with which streams stamp batches that carry no usable producer id have this bit as well.
+const STREAM_BIT: i64 = 1 << 61;
+
+/// An id for a client's idempotent producer out of 64 random bits.
+pub fn client_producer_id(random: u64) -> i64 {
+    NAMESPACE | (random as i64 & (STREAM_BIT - 1))
+}
+
+/// The id with which the stream of a partition stamps: the same whoever runs the stream, so that the next owner goes on
+/// with the same sequence and an append stays a compare-and-set (FNV-1a over name, partition and direction).
+pub fn stream_producer_id(topic: &str, partition: i32, to: crate::model::ClusterIx) -> i64 {
+    let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
+    let tail = partition.to_be_bytes();
+    for byte in topic.bytes().chain(tail).chain([to.ix() as u8]) {
+        hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    }
+    NAMESPACE | STREAM_BIT | (hash as i64 & (STREAM_BIT - 1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::ClusterIx;
+
+    #[test]
+    fn namespaces_do_not_meet() {
+        for random in [0, 1, u64::MAX, 1 << 61, 1 << 62, 1 << 63] {
+            let id = client_producer_id(random);
+            assert!(id > 0 && is_client_id(id));
+        }
+        let stream = stream_producer_id("t", 0, ClusterIx::SECOND);
+        assert!(stream > 0 && !is_client_id(stream));
+        assert_ne!(stream, stream_producer_id("t", 1, ClusterIx::SECOND));
+        assert_ne!(stream, stream_producer_id("t", 0, ClusterIx::FIRST));
+        assert!(!is_client_id(4000) && !is_client_id(-1));
+    }
+}

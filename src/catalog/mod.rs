@@ -1,0 +1,160 @@
+//! What the proxy knows about topics and partitions, shared by connections, streams and cutovers. One [`Partition`] is the
+//! meeting point of the clients' connections and the partition's stream; no lock here is held across an await.
+
+mod brokers;
+mod partition;
+mod view;
+
+pub use brokers::VirtualBrokers;
+pub use partition::{InSync, Partition, Progress, StreamState};
+pub use view::View;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use dashmap::DashMap;
+use parking_lot::{Mutex, RwLock};
+use uuid::Uuid;
+
+use crate::config::TeeMode;
+use crate::model::{ClusterIx, Generation};
+
+/// The proxy's own compacted topic on each cluster; hidden from clients.
+pub const STATE_TOPIC: &str = "__kafka_standby_state";
+
+/// One topic under the name and id that clients see.
+pub struct Topic {
+    pub name: Arc<str>,
+    /// The id clients see: that of the cluster on which the topic was first seen, kept for ever.
+    pub virtual_id: Uuid,
+    /// Where and when the topic was first seen; there logical offsets are cluster offsets.
+    pub born: (ClusterIx, Generation),
+    pub mode: TeeMode,
+    real_ids: Mutex<[Option<Uuid>; 2]>,
+    partitions: RwLock<Vec<Arc<Partition>>>,
+    /// The active cluster stores batches of this topic byte for byte as sent (CreateTime, `compression.type=producer`).
+    pub stored_as_sent: AtomicBool,
+    /// `cleanup.policy` contains `compact`.
+    pub compacted: AtomicBool,
+}
+
+impl Topic {
+    pub fn new(name: Arc<str>, virtual_id: Uuid, born: (ClusterIx, Generation), mode: TeeMode) -> Self {
+        Topic {
+            name,
+            virtual_id,
+            born,
+            mode,
+            real_ids: Mutex::new([None, None]),
+            partitions: RwLock::default(),
+            stored_as_sent: AtomicBool::new(false),
+            compacted: AtomicBool::new(false),
+        }
+    }
+
+    pub fn real_id(&self, cluster: ClusterIx) -> Option<Uuid> {
+        self.real_ids.lock()[cluster.ix()]
+    }
+
+    pub fn set_real_id(&self, cluster: ClusterIx, id: Option<Uuid>) {
+        self.real_ids.lock()[cluster.ix()] = id;
+    }
+
+    pub fn partitions(&self) -> Vec<Arc<Partition>> {
+        self.partitions.read().clone()
+    }
+
+    pub fn partition(&self, index: i32) -> Option<Arc<Partition>> {
+        usize::try_from(index).ok().and_then(|i| self.partitions.read().get(i).cloned())
+    }
+
+    /// Adds partitions up to `count` with offsets made by `make`; returns those that are new.
+    pub fn grow(&self, count: usize, make: impl Fn(i32) -> Partition) -> Vec<Arc<Partition>> {
+        let mut partitions = self.partitions.write();
+        let from = partitions.len();
+        for index in from..count {
+            partitions.push(Arc::new(make(index as i32)));
+        }
+        partitions[from.min(count)..].to_vec()
+    }
+
+    pub fn is_compacted(&self) -> bool {
+        self.compacted.load(Ordering::Relaxed)
+    }
+}
+
+/// All topics by name and by the id clients see.
+#[derive(Default)]
+pub struct Catalog {
+    by_name: DashMap<Arc<str>, Arc<Topic>>,
+    by_id: DashMap<Uuid, Arc<Topic>>,
+    by_real_id: [DashMap<Uuid, Arc<Topic>>; 2],
+}
+
+impl Catalog {
+    pub fn topic(&self, name: &str) -> Option<Arc<Topic>> {
+        self.by_name.get(name).map(|t| t.clone())
+    }
+
+    pub fn topic_by_id(&self, virtual_id: Uuid) -> Option<Arc<Topic>> {
+        self.by_id.get(&virtual_id).map(|t| t.clone())
+    }
+
+    pub fn topic_by_real_id(&self, cluster: ClusterIx, id: Uuid) -> Option<Arc<Topic>> {
+        self.by_real_id[cluster.ix()].get(&id).map(|t| t.clone())
+    }
+
+    pub fn partition(&self, topic: &str, index: i32) -> Option<Arc<Partition>> {
+        self.by_name.get(topic).and_then(|t| t.partition(index))
+    }
+
+    pub fn topics(&self) -> Vec<Arc<Topic>> {
+        let mut all: Vec<_> = self.by_name.iter().map(|t| t.value().clone()).collect();
+        all.sort_by(|a, b| a.name.cmp(&b.name));
+        all
+    }
+
+    pub fn partitions(&self) -> Vec<Arc<Partition>> {
+        self.topics().iter().flat_map(|t| t.partitions()).collect()
+    }
+
+    /// Registers a topic unless its name is known; returns the one that stands.
+    pub fn register(&self, topic: Topic) -> Arc<Topic> {
+        let entry = self.by_name.entry(topic.name.clone()).or_insert_with(|| Arc::new(topic));
+        let topic = entry.value().clone();
+        drop(entry);
+        self.by_id.insert(topic.virtual_id, topic.clone());
+        topic
+    }
+
+    /// Notes the topic's own id on a cluster. `false`: another id stood there, so the topic was deleted and created
+    /// anew on that cluster; the old id stays until somebody decides.
+    pub fn note_real_id(&self, topic: &Arc<Topic>, cluster: ClusterIx, id: Uuid) -> bool {
+        if id.is_nil() {
+            return true;
+        }
+        match topic.real_id(cluster) {
+            Some(known) => known == id,
+            None => {
+                topic.set_real_id(cluster, Some(id));
+                self.by_real_id[cluster.ix()].insert(id, topic.clone());
+                true
+            }
+        }
+    }
+
+    /// Forgets a topic (deleted on the active cluster).
+    pub fn remove(&self, name: &str) -> Option<Arc<Topic>> {
+        let (_, topic) = self.by_name.remove(name)?;
+        self.by_id.remove(&topic.virtual_id);
+        for cluster in ClusterIx::BOTH {
+            if let Some(id) = topic.real_id(cluster) {
+                self.by_real_id[cluster.ix()].remove(&id);
+            }
+        }
+        for partition in topic.partitions() {
+            partition.retire();
+        }
+        Some(topic)
+    }
+}

@@ -1,0 +1,211 @@
+//! One partition: the meeting point of client connections (which acknowledge and expose records) and its stream (which
+//! copies them).
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::time::Duration;
+
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::config::TeeMode;
+use crate::model::TopicPartition;
+use crate::offsets::PartitionOffsets;
+use crate::stream::{DuplicateWindow, TeeBuffer, TeeItem};
+
+/// How far the stream of a partition has come, in offsets of the active cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// Everything below this offset of the active cluster is on the standby (or never crosses: control batches, aborted
+    /// records). -1: the stream has not been opened.
+    pub replicated: i64,
+    /// Log end offset of the standby.
+    pub standby_end: i64,
+    /// Highest offset known to be below the active cluster's high watermark.
+    pub active_end: i64,
+}
+
+impl Progress {
+    pub const UNKNOWN: Progress = Progress { replicated: -1, standby_end: -1, active_end: -1 };
+}
+
+/// What feeds the stream at the moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StreamState {
+    /// No standby, or the topic is not copied.
+    Off,
+    /// Waiting for the standby (topic, leader, connection), with the reason.
+    Waiting(String),
+    CatchUp,
+    Tee,
+    /// The standby's log is not the copy it should be; the stream stays stopped.
+    Diverged(String),
+}
+
+impl StreamState {
+    /// The word in the status (INTERFACE.md).
+    pub fn word(&self) -> &'static str {
+        match self {
+            StreamState::Off => "off",
+            StreamState::Waiting(_) => "waiting",
+            StreamState::CatchUp => "catch_up",
+            StreamState::Tee => "tee",
+            StreamState::Diverged(_) => "diverged",
+        }
+    }
+}
+
+/// How a wait for the standby ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InSync {
+    /// The standby has it.
+    Replicated,
+    /// The standby did not get it in time.
+    TimedOut,
+}
+
+pub struct Partition {
+    pub tp: TopicPartition,
+    pub mode: TeeMode,
+    pub offsets: RwLock<PartitionOffsets>,
+    pub duplicates: Mutex<DuplicateWindow>,
+    /// Logical offset behind the highest record that any client was shown or promised.
+    exposed: AtomicI64,
+    /// Logical offset behind the highest record acknowledged to a producer.
+    acknowledged: AtomicI64,
+    /// `sync` topics: the standby is in sync, so an acknowledgement waits for it.
+    in_sync: AtomicBool,
+    tee: Mutex<TeeBuffer>,
+    wake: tokio::sync::Notify,
+    progress: watch::Sender<Progress>,
+    state: Mutex<StreamState>,
+    /// Lag in bytes as known: bytes waiting in the tee (catch-up does not know what it has not read).
+    retired: AtomicBool,
+    /// Unix ms when the stream was last level with the active cluster.
+    level_at_ms: AtomicI64,
+}
+
+impl Partition {
+    pub fn new(tp: TopicPartition, mode: TeeMode, offsets: PartitionOffsets) -> Self {
+        Partition {
+            tp,
+            mode,
+            offsets: RwLock::new(offsets),
+            duplicates: Mutex::default(),
+            exposed: AtomicI64::new(0),
+            acknowledged: AtomicI64::new(0),
+            in_sync: AtomicBool::new(mode == TeeMode::Sync),
+            tee: Mutex::default(),
+            wake: tokio::sync::Notify::new(),
+            progress: watch::Sender::new(Progress::UNKNOWN),
+            state: Mutex::new(StreamState::Off),
+            retired: AtomicBool::new(false),
+            level_at_ms: AtomicI64::new(0),
+        }
+    }
+
+    /// A client was shown that the log reaches `logical_end`.
+    pub fn expose(&self, logical_end: i64) {
+        self.exposed.fetch_max(logical_end, Ordering::AcqRel);
+    }
+
+    /// A producer was told that everything below `logical_end` that it wrote is stored.
+    pub fn acknowledge(&self, logical_end: i64) {
+        self.acknowledged.fetch_max(logical_end, Ordering::AcqRel);
+        self.expose(logical_end);
+    }
+
+    pub fn exposed(&self) -> i64 {
+        self.exposed.load(Ordering::Acquire)
+    }
+
+    pub fn acknowledged(&self) -> i64 {
+        self.acknowledged.load(Ordering::Acquire)
+    }
+
+    pub fn in_sync(&self) -> bool {
+        self.in_sync.load(Ordering::Acquire)
+    }
+
+    pub fn set_in_sync(&self, yes: bool) {
+        self.in_sync.store(yes, Ordering::Release);
+    }
+
+    /// Hands a batch that the active cluster has just acknowledged to the stream. A full buffer drops it: the stream then
+    /// finds the gap and fetches it.
+    pub fn tee(&self, item: TeeItem) {
+        self.tee.lock().push(item);
+        self.wake.notify_one();
+    }
+
+    /// Tells the stream that there is something to fetch up to `active_end` (0: unknown).
+    pub fn kick(&self, active_end: i64) {
+        self.tee.lock().see_end(active_end);
+        self.wake.notify_one();
+    }
+
+    pub fn with_tee<T>(&self, f: impl FnOnce(&mut TeeBuffer) -> T) -> T {
+        f(&mut self.tee.lock())
+    }
+
+    /// Resolves when something was teed or kicked since the last call.
+    pub async fn woken(&self) {
+        self.wake.notified().await;
+    }
+
+    pub fn progress(&self) -> Progress {
+        *self.progress.borrow()
+    }
+
+    pub fn subscribe(&self) -> watch::Receiver<Progress> {
+        self.progress.subscribe()
+    }
+
+    pub fn advance(&self, f: impl FnOnce(&mut Progress)) {
+        self.progress.send_modify(f);
+    }
+
+    pub fn state(&self) -> StreamState {
+        self.state.lock().clone()
+    }
+
+    pub fn set_state(&self, state: StreamState) {
+        *self.state.lock() = state;
+    }
+
+    pub fn level_at_ms(&self) -> i64 {
+        self.level_at_ms.load(Ordering::Relaxed)
+    }
+
+    pub fn set_level_at_ms(&self, ms: i64) {
+        self.level_at_ms.store(ms, Ordering::Relaxed);
+    }
+
+    /// Waits until the standby has everything below `active_offset` (an offset of the active cluster).
+    pub async fn replicated(&self, active_offset: i64, deadline: Instant) -> InSync {
+        let mut progress = self.subscribe();
+        let wait = progress.wait_for(|p| p.replicated >= active_offset);
+        match tokio::time::timeout_at(deadline, wait).await {
+            Ok(Ok(_)) => InSync::Replicated,
+            _ => InSync::TimedOut,
+        }
+    }
+
+    /// As [`Self::replicated`], with a duration.
+    pub async fn replicated_within(&self, active_offset: i64, limit: Duration) -> InSync {
+        self.replicated(active_offset, Instant::now() + limit).await
+    }
+
+    pub fn retire(&self) {
+        self.retired.store(true, Ordering::Release);
+        self.wake.notify_one();
+    }
+
+    pub fn is_retired(&self) -> bool {
+        self.retired.load(Ordering::Acquire)
+    }
+}
+
+/// Partitions are shared by handle.
+pub type Shared = Arc<Partition>;

@@ -1,0 +1,138 @@
+//! The view of one generation: what stands behind every translated id, offset and epoch until the next cutover.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use uuid::Uuid;
+
+use super::{Catalog, Partition, STATE_TOPIC, Topic, VirtualBrokers};
+use crate::model::{ClusterIx, Generation};
+use crate::offsets::{PartitionOffsets, generation_of, real_epoch, virtual_epoch};
+use crate::records::batch::{Relabel, relabel};
+use crate::rewrite::Translate;
+
+/// Makes the partition or topic entry when a reply names one for the first time.
+pub type Registrar = dyn Fn(&Catalog, &str, Uuid, ClusterIx, Generation) -> Arc<Topic> + Send + Sync;
+
+/// One generation's translation between what clients see and the active cluster.
+pub struct View {
+    pub generation: Generation,
+    pub active: ClusterIx,
+    pub cluster_id: String,
+    pub brokers: VirtualBrokers,
+    pub catalog: Arc<Catalog>,
+    pub registrar: Arc<Registrar>,
+}
+
+impl View {
+    /// True while what clients see and what the active cluster stores is the same for every id, epoch and offset.
+    pub fn is_identity(&self) -> bool {
+        self.generation == 0
+    }
+
+    fn with_offsets<T>(&self, topic: &str, partition: i32, f: impl FnOnce(&PartitionOffsets) -> T) -> Option<T> {
+        self.catalog.partition(topic, partition).map(|p| f(&p.offsets.read()))
+    }
+
+    pub fn partition(&self, topic: &str, index: i32) -> Option<Arc<Partition>> {
+        self.catalog.partition(topic, index)
+    }
+}
+
+impl Translate for View {
+    fn cluster_id(&self) -> &str {
+        &self.cluster_id
+    }
+
+    fn broker_in(&self, virtual_id: i32) -> Option<i32> {
+        self.brokers.to_real(virtual_id)
+    }
+
+    fn broker_out(&self, real_id: i32) -> Option<i32> {
+        self.brokers.to_virtual(real_id)
+    }
+
+    fn brokers(&self, alive: &[i32]) -> Vec<(i32, String, u16)> {
+        self.brokers.alive(alive)
+    }
+
+    fn endpoint(&self, virtual_id: i32) -> Option<(String, u16)> {
+        self.brokers.endpoint(virtual_id)
+    }
+
+    fn epoch_in(&self, epoch: i32) -> i32 {
+        if generation_of(epoch) == Some(self.generation) { real_epoch(epoch) } else { -1 }
+    }
+
+    fn epoch_out(&self, real: i32) -> i32 {
+        virtual_epoch(self.generation, real)
+    }
+
+    fn epoch_end(&self, topic: &str, partition: i32, epoch: i32) -> Option<i64> {
+        let generation = generation_of(epoch).filter(|&g| g < self.generation)?;
+        self.with_offsets(topic, partition, |o| o.generation_end(generation)).flatten()
+    }
+
+    fn topic_id_in(&self, virtual_id: Uuid) -> Uuid {
+        let real = self.catalog.topic_by_id(virtual_id).and_then(|t| t.real_id(self.active));
+        real.unwrap_or(virtual_id)
+    }
+
+    fn topic_id_out(&self, name: Option<&str>, real_id: Uuid) -> Uuid {
+        if real_id.is_nil() {
+            return real_id;
+        }
+        if let Some(topic) = self.catalog.topic_by_real_id(self.active, real_id) {
+            return topic.virtual_id;
+        }
+        match name {
+            Some(name) => {
+                let topic = match self.catalog.topic(name) {
+                    Some(topic) => topic,
+                    None => (self.registrar)(&self.catalog, name, real_id, self.active, self.generation),
+                };
+                self.catalog.note_real_id(&topic, self.active, real_id);
+                topic.virtual_id
+            }
+            None => real_id,
+        }
+    }
+
+    fn topic_name(&self, virtual_id: Uuid) -> Option<String> {
+        self.catalog.topic_by_id(virtual_id).map(|t| t.name.to_string())
+    }
+
+    fn hidden(&self, topic: &str) -> bool {
+        topic == STATE_TOPIC
+    }
+
+    fn offset_in(&self, topic: &str, partition: i32, logical: i64) -> i64 {
+        if logical < 0 {
+            return logical;
+        }
+        self.with_offsets(topic, partition, |o| o.map(self.active).position_in(logical)).unwrap_or(logical)
+    }
+
+    fn offset_out(&self, topic: &str, partition: i32, cluster: i64) -> i64 {
+        if cluster < 0 {
+            return cluster;
+        }
+        self.with_offsets(topic, partition, |o| o.map(self.active).position_out(cluster)).unwrap_or(cluster)
+    }
+
+    fn batches_out(&self, topic: &str, partition: i32, records: Bytes) -> Bytes {
+        let Some(partition) = self.catalog.partition(topic, partition) else { return records };
+        let offsets = partition.offsets.read();
+        let map = offsets.map(self.active);
+        if map.is_identity() && offsets.cuts().len() <= 1 && self.is_identity() {
+            return records;
+        }
+        relabel(records, |header| match map.to_logical(header.base_offset) {
+            Some(base_offset) => Relabel::Keep {
+                base_offset,
+                leader_epoch: virtual_epoch(offsets.generation_at(base_offset), header.leader_epoch),
+            },
+            None => Relabel::Drop,
+        })
+    }
+}

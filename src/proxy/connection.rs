@@ -1,0 +1,430 @@
+//! The request half of a client connection: reads frames, rewrites what needs it, sends them to the broker behind the
+//! virtual broker, and stops at the gate during a cutover.
+//!
+//! ```text
+//!  Waiting --gate opens--> Running --gate closes--> Quieting --replies drained or cut--> Waiting
+//!     |  client closed        | client closed, bad frame, upstream lost
+//!     +----------> Closed <---+
+//! ```
+//! What was cut is sent again, first, under the next view.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
+use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::{mpsc, oneshot};
+
+use super::gate::{self, Pass};
+use super::pending::{self, Pending, Reply};
+use super::replies::{self, Cut, ToReplies};
+use super::{Context, Entrance, fetch, local, produce};
+use crate::admin::metrics;
+use crate::catalog::View;
+use crate::groups::JoinRule;
+use crate::rewrite;
+use crate::wire::apis::{self, How};
+use crate::wire::{frame, guard, header::RequestHeader, schema};
+
+/// Bytes asked of a socket at a time.
+const READ_CHUNK: usize = 64 << 10;
+/// Pause between attempts to reach a cluster of which no broker answers.
+const RETRY: Duration = Duration::from_millis(100);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Why a connection ended: a metric label and a log line.
+#[derive(Debug, thiserror::Error)]
+pub enum End {
+    #[error("the client closed the connection")]
+    Client,
+    #[error("reading from or writing to the client failed: {0}")]
+    ClientIo(std::io::Error),
+    #[error("the broker closed the connection")]
+    Upstream,
+    #[error("writing to the broker failed: {0}")]
+    UpstreamIo(std::io::Error),
+    #[error("bad frame: {0}")]
+    Frame(String),
+    #[error("request of {api}: {reason}")]
+    Request { api: &'static str, reason: String },
+    #[error("{0} is not served by the proxy: {1}")]
+    Refused(&'static str, &'static str),
+    #[error("virtual broker {0} does not exist")]
+    NoBroker(i32),
+    #[error("a request was in flight on the cluster that was given up")]
+    GivenUp,
+    /// Not an end: the gate closed while the request waited for a broker.
+    #[error("the gate closed")]
+    Gate,
+}
+
+impl End {
+    pub fn label(&self) -> &'static str {
+        match self {
+            End::Client => "client_closed",
+            End::ClientIo(_) => "client_io",
+            End::Upstream | End::UpstreamIo(_) => "upstream",
+            End::Frame(_) => "bad_frame",
+            End::Request { .. } => "bad_request",
+            End::Refused(..) => "refused",
+            End::NoBroker(_) => "no_broker",
+            End::GivenUp | End::Gate => "given_up",
+        }
+    }
+}
+
+pub struct Connection {
+    context: Arc<Context>,
+    entrance: Entrance,
+    client: OwnedReadHalf,
+    buffer: BytesMut,
+    replies: mpsc::Sender<ToReplies>,
+    peer: std::net::SocketAddr,
+}
+
+/// Serves one client until either side ends it.
+pub async fn serve(context: Arc<Context>, stream: TcpStream, entrance: Entrance, peer: std::net::SocketAddr) {
+    let (client, writer) = stream.into_split();
+    let in_flight = context.config.limits.in_flight_per_connection;
+    let (replies, inbox) = mpsc::channel(in_flight);
+    let mut reply_half = tokio::spawn(replies::run(context.clone(), writer, inbox));
+    let mut connection = Connection { context, entrance, client, buffer: BytesMut::new(), replies, peer };
+    let end = tokio::select! {
+        end = connection.run() => {
+            drop(connection);
+            // The client may still read what was answered; an abrupt end must not wait for a broker.
+            reply_half.abort();
+            end
+        }
+        end = &mut reply_half => end.unwrap_or(End::Upstream),
+    };
+    metrics::disconnects(end.label());
+    match end {
+        End::Client | End::ClientIo(_) => tracing::debug!(%peer, ?entrance, "connection ended: {end}"),
+        _ => tracing::info!(%peer, ?entrance, "connection ended: {end}"),
+    }
+}
+
+impl Connection {
+    async fn run(&mut self) -> End {
+        let mut again = Vec::new();
+        loop {
+            let pass = match self.wait_for_gate().await {
+                Ok(pass) => pass,
+                Err(end) => return end,
+            };
+            match self.generation(pass, again).await {
+                Ok(cut) => again = cut,
+                Err(end) => return end,
+            }
+        }
+    }
+
+    /// Waits at the gate. A client that closes its socket meanwhile has given its requests up: they are dropped.
+    async fn wait_for_gate(&mut self) -> Result<Pass, End> {
+        let gate = self.context.gate.clone();
+        let pass = tokio::select! {
+            pass = gate.pass() => pass,
+            end = gone(&self.client) => return Err(end),
+        };
+        Ok(pass)
+    }
+
+    /// Runs under one view until the gate closes; returns what was cut.
+    async fn generation(&mut self, pass: Pass, again: Vec<Pending>) -> Result<Vec<Pending>, End> {
+        let mut watch = self.context.gate.watch();
+        let generation = pass.view.generation;
+        let mut session = Session { view: pass.view.clone(), upstream: None };
+        let mut again = again.into_iter();
+        while let Some(pending) = again.next() {
+            if !self.take_or_keep(&mut session, &pending.header, &pending.frame).await? {
+                let mut cut = self.quieten().await?;
+                cut.push(pending);
+                cut.extend(again);
+                return Ok(cut);
+            }
+        }
+        loop {
+            while let Some(frame) = self.next_frame()? {
+                let header = RequestHeader::parse(&frame, schema::is_flexible).map_err(|e| End::Frame(e.to_string()))?;
+                if !self.take_or_keep(&mut session, &header, &frame).await? {
+                    let mut cut = self.quieten().await?;
+                    cut.push(Pending { header, frame, reply: Reply::Forward });
+                    return Ok(cut);
+                }
+                if self.context.gate.view().is_none_or(|v| v.generation != generation) {
+                    return self.quieten().await;
+                }
+            }
+            tokio::select! {
+                biased;
+                _ = gate::closed(&mut watch, generation) => return self.quieten().await,
+                read = self.client.read_buf(&mut self.buffer) => match read {
+                    Ok(0) => return Err(End::Client),
+                    Ok(n) => metrics::bytes_from_client(n),
+                    Err(e) => return Err(End::ClientIo(e)),
+                },
+            }
+        }
+    }
+
+    fn next_frame(&mut self) -> Result<Option<Bytes>, End> {
+        let max = self.context.config.limits.max_frame;
+        let frame = frame::next_frame(&mut self.buffer, max).map_err(|e| End::Frame(e.to_string()))?;
+        if frame.is_none() {
+            self.buffer.reserve(READ_CHUNK);
+        }
+        Ok(frame)
+    }
+
+    /// Lets the reply half finish or cut what is in flight. The pass of the old generation is held until then.
+    async fn quieten(&mut self) -> Result<Vec<Pending>, End> {
+        let hard = matches!(&*self.context.gate.watch().borrow(), super::GateState::Held { hard: true });
+        let (done, cut) = oneshot::channel();
+        self.send(ToReplies::Quieten { hard, done }).await?;
+        match cut.await {
+            Ok(Cut::Pending(pending)) => Ok(pending),
+            Ok(Cut::Abort) => Err(End::GivenUp),
+            Err(_) => Err(End::Upstream),
+        }
+    }
+
+    async fn send(&self, message: ToReplies) -> Result<(), End> {
+        self.replies.send(message).await.map_err(|_| End::Upstream)
+    }
+
+    /// Handles one request; `false`: the gate closed before it could be sent anywhere, so it is still to be done.
+    async fn take_or_keep(&mut self, session: &mut Session, header: &RequestHeader, frame: &Bytes) -> Result<bool, End> {
+        match self.take(session, header.clone(), frame.clone()).await {
+            Ok(()) => Ok(true),
+            Err(End::Gate) => Ok(false),
+            Err(end) => Err(end),
+        }
+    }
+
+    /// Handles one request.
+    async fn take(&mut self, session: &mut Session, header: RequestHeader, frame: Bytes) -> Result<(), End> {
+        let key = header.api_key;
+        if key == pending::API_VERSIONS {
+            let reply = local::api_versions(&self.context.advertised.load(), &header, &frame);
+            return self.send(ToReplies::Pending(Pending { header, frame, reply: Reply::Local(reply) })).await;
+        }
+        let row = apis::row(key).ok_or_else(|| End::Frame(format!("unknown API key {key}")))?;
+        let advertised = self.context.advertised.load().range(key);
+        if row.how == How::Refuse || advertised.is_none() {
+            return Err(End::Refused(row.name, row.why));
+        }
+        if advertised.is_none_or(|(min, max)| header.api_version < min || header.api_version > max) {
+            return Err(End::Request { api: row.name, reason: format!("version {} is not advertised", header.api_version) });
+        }
+        metrics::request(row.name);
+        if row.how == How::Forward {
+            self.forward(session, &frame).await?;
+            return self.send(ToReplies::Pending(Pending { header, frame, reply: Reply::Forward })).await;
+        }
+        let body = frame.slice(header.body_offset.min(frame.len())..);
+        let bad = |reason: String| End::Request { api: row.name, reason };
+        guard::check(guard::Kind::Request, key, header.api_version, &body).map_err(|e| bad(e.to_string()))?;
+        self.rewrite(session, header, frame, body).await.map_err(|e| match e {
+            Failure::Bad(reason) => bad(reason),
+            Failure::End(end) => end,
+        })
+    }
+
+    async fn rewrite(&mut self, session: &mut Session, header: RequestHeader, frame: Bytes, body: Bytes) -> Result<(), Failure> {
+        let view = session.view.clone();
+        let (key, version) = (header.api_key, header.api_version);
+        let (reply, out) = match key {
+            pending::INIT_PRODUCER_ID => match local::init_producer_id(&header, &body)? {
+                Some(frame) => (Reply::Local(frame), None),
+                None => (Reply::Forward, Some(None)),
+            },
+            pending::PRODUCE => match produce::request(&self.context, &view, &header, &body)? {
+                produce::Taken::Forward { context, body } => {
+                    if context.acks == 0 {
+                        self.forward_parts(session, &header, &frame, body).await?;
+                        context.kick_all();
+                        return Ok(());
+                    }
+                    (Reply::Produce(Box::new(context)), Some(body))
+                }
+                produce::Taken::Answered(context) => (Reply::Produce(Box::new(context)), None),
+                produce::Taken::Dropped => return Ok(()),
+            },
+            pending::FETCH => (Reply::Fetch, Some(fetch::request(&view, version, &body)?)),
+            pending::JOIN_GROUP | pending::SYNC_GROUP | pending::HEARTBEAT | pending::LEAVE_GROUP | pending::OFFSET_COMMIT => {
+                match self.member_request(&view, &header, &body).await? {
+                    JoinRule::Answer(body) => (Reply::Local(local::frame(&header, &body)), None),
+                    JoinRule::Send { body, reply } => (reply, Some(body)),
+                }
+            }
+            _ => (Reply::Rewrite, Some(rewrite::request(key, version, &body, &*view)?)),
+        };
+        if let Some(body) = out {
+            self.forward_parts(session, &header, &frame, body).await?;
+        }
+        Ok(self.send(ToReplies::Pending(Pending { header, frame, reply })).await?)
+    }
+
+    /// Group requests: members of an earlier generation are re-homed, all else goes through with offsets translated.
+    async fn member_request(&mut self, view: &Arc<View>, header: &RequestHeader, body: &Bytes) -> Result<JoinRule, Failure> {
+        let rule = self.context.rehome.request(view, header, body);
+        let rule = tokio::select! {
+            rule = rule => rule?,
+            end = gone(&self.client) => return Err(Failure::End(end)),
+        };
+        if header.api_key == pending::OFFSET_COMMIT {
+            if let Some(group) = crate::groups::group_of_commit(body, header.api_version) {
+                self.context.house.group_committed(&group);
+            }
+        }
+        Ok(rule)
+    }
+
+    /// Sends the client's frame with another body, or as it is.
+    async fn forward_parts(&mut self, session: &mut Session, header: &RequestHeader, frame: &Bytes, body: Option<Bytes>) -> Result<(), End> {
+        match body {
+            None => self.forward(session, frame).await,
+            Some(body) => {
+                let head = frame.slice(..header.body_offset.min(frame.len()));
+                let upstream = self.upstream(session).await?;
+                write_frame(upstream, &[&head, &body]).await.map_err(End::UpstreamIo)
+            }
+        }
+    }
+
+    async fn forward(&mut self, session: &mut Session, frame: &Bytes) -> Result<(), End> {
+        let upstream = self.upstream(session).await?;
+        write_frame(upstream, &[frame]).await.map_err(End::UpstreamIo)
+    }
+
+    /// The upstream connection of this generation, made at the first request that needs it.
+    async fn upstream<'s>(&mut self, session: &'s mut Session) -> Result<&'s mut OwnedWriteHalf, End> {
+        if session.upstream.is_none() {
+            let stream = self.connect(&session.view).await?;
+            let (read, write) = stream.into_split();
+            self.send(ToReplies::Upstream { read, view: session.view.clone() }).await?;
+            session.upstream = Some(write);
+        }
+        session.upstream.as_mut().ok_or(End::Upstream)
+    }
+
+    /// Connects to the broker behind this entrance. While no broker of the cluster answers, the client is kept waiting (a
+    /// failover will move it); if only this broker is gone, the connection closes as the broker's would.
+    async fn connect(&self, view: &Arc<View>) -> Result<TcpStream, End> {
+        let mut watch = self.context.gate.watch();
+        loop {
+            let addresses = self.addresses(view).await?;
+            for address in &addresses {
+                match tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await {
+                    Ok(Ok(stream)) => {
+                        let _ = stream.set_nodelay(true);
+                        return Ok(stream);
+                    }
+                    Ok(Err(error)) => tracing::debug!(address, %error, peer = %self.peer, "broker not reached"),
+                    Err(_) => tracing::debug!(address, peer = %self.peer, "broker not reached in time"),
+                }
+            }
+            if matches!(self.entrance, Entrance::Broker(_)) && self.any_alive(view).await {
+                return Err(End::Upstream);
+            }
+            tokio::select! {
+                _ = tokio::time::sleep(RETRY) => {}
+                _ = gate::closed(&mut watch, view.generation) => return Err(End::Gate),
+                end = gone(&self.client) => return Err(end),
+            }
+        }
+    }
+
+    async fn addresses(&self, view: &View) -> Result<Vec<String>, End> {
+        let Some(cluster) = &self.context.clusters[view.active.ix()] else { return Ok(Vec::new()) };
+        match self.entrance {
+            Entrance::Bootstrap => Ok(cluster.addresses().await),
+            Entrance::Broker(id) => {
+                let real = view.brokers.to_real(id).ok_or(End::NoBroker(id))?;
+                Ok(cluster.address(real).await.into_iter().collect())
+            }
+        }
+    }
+
+    async fn any_alive(&self, view: &View) -> bool {
+        match &self.context.clusters[view.active.ix()] {
+            Some(cluster) => cluster.reachable(CONNECT_TIMEOUT).await,
+            None => false,
+        }
+    }
+}
+
+/// What belongs to one generation of a connection.
+struct Session {
+    view: Arc<View>,
+    upstream: Option<OwnedWriteHalf>,
+}
+
+/// A request that could not be handled.
+pub enum Failure {
+    /// The request itself is at fault.
+    Bad(String),
+    End(End),
+}
+
+impl From<End> for Failure {
+    fn from(end: End) -> Self {
+        Failure::End(end)
+    }
+}
+
+impl From<rewrite::RewriteError> for Failure {
+    fn from(error: rewrite::RewriteError) -> Self {
+        Failure::Bad(error.to_string())
+    }
+}
+
+impl From<String> for Failure {
+    fn from(reason: String) -> Self {
+        Failure::Bad(reason)
+    }
+}
+
+/// Resolves when the client has closed its side, also while bytes it sent are still unread.
+async fn gone(client: &OwnedReadHalf) -> End {
+    const LOOK: Duration = Duration::from_millis(20);
+    loop {
+        match client.ready(Interest::READABLE).await {
+            Ok(ready) if ready.is_read_closed() => return End::Client,
+            // Readable, not closed: readiness stays set, so look again a little later.
+            Ok(_) => tokio::time::sleep(LOOK).await,
+            Err(e) => return End::ClientIo(e),
+        }
+    }
+}
+
+/// Writes a length-prefixed frame made of `parts`.
+pub async fn write_frame(writer: &mut OwnedWriteHalf, parts: &[&Bytes]) -> std::io::Result<()> {
+    let size: usize = parts.iter().map(|p| p.len()).sum();
+    let length = u32::try_from(size).map_err(|_| std::io::ErrorKind::InvalidInput)?.to_be_bytes();
+    let mut chain = [std::io::IoSlice::new(&[]); 4];
+    let mut slices = vec![Bytes::copy_from_slice(&length)];
+    slices.extend(parts.iter().map(|&p| p.clone()));
+    loop {
+        slices.retain(|s| !s.is_empty());
+        if slices.is_empty() {
+            return Ok(());
+        }
+        let n = slices.len().min(chain.len());
+        for (slot, slice) in chain.iter_mut().zip(&slices) {
+            *slot = std::io::IoSlice::new(slice);
+        }
+        let mut written = writer.write_vectored(&chain[..n]).await?;
+        if written == 0 {
+            return Err(std::io::ErrorKind::WriteZero.into());
+        }
+        for slice in &mut slices {
+            let n = written.min(slice.len());
+            bytes::Buf::advance(slice, n);
+            written -= n;
+        }
+    }
+}

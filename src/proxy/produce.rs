@@ -1,0 +1,337 @@
+//! Produce: refuses what a broker would silently lose, answers retries of stored batches itself, feeds the tee with what
+//! the active cluster has stored, and holds the acknowledgement of `sync` partitions until the standby has it too.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytes::{Bytes, BytesMut};
+use kafka_protocol::messages::produce_request::ProduceRequest;
+use kafka_protocol::messages::produce_response::{PartitionProduceResponse, ProduceResponse, TopicProduceResponse};
+use kafka_protocol::protocol::{Decodable, Encodable};
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use super::Context;
+use crate::admin::metrics;
+use crate::catalog::{InSync, Partition, Topic, View};
+use crate::config::{OnStandbyLoss, TeeMode};
+use crate::records::batch::BatchHeader;
+use crate::rewrite::{self, Translate};
+use crate::stream::{Seen, TeeItem, is_client_id};
+use crate::wire::header::RequestHeader;
+
+/// Kafka error codes (class Errors).
+const NONE: i16 = 0;
+const NOT_ENOUGH_REPLICAS_AFTER_APPEND: i16 = 20;
+const UNKNOWN_TOPIC_OR_PARTITION: i16 = 3;
+const INVALID_REQUEST: i16 = 42;
+const INVALID_RECORD: i16 = 87;
+const OUT_OF_ORDER_SEQUENCE: i16 = 45;
+/// Attribute bits that no client may set: log append time, control, delete horizon and the unused ones.
+const FORBIDDEN_ATTRIBUTES: i16 = !0b0001_0111;
+
+/// How a topic is named in a request: by name up to version 12, by id from 13 on.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct TopicKey {
+    name: String,
+    id: Uuid,
+}
+
+/// What one partition of the request holds.
+struct Entry {
+    topic: TopicKey,
+    index: i32,
+    partition: Option<(Arc<Topic>, Arc<Partition>)>,
+    batch: Option<(BatchHeader, Bytes)>,
+    /// Decided without the broker.
+    answer: Option<Answer>,
+}
+
+enum Answer {
+    Error(i16, &'static str),
+    /// A retry of a batch that is stored.
+    Stored(Seen),
+}
+
+/// What must be remembered until the reply.
+pub struct ProduceContext {
+    pub acks: i16,
+    version: i16,
+    entries: Vec<Entry>,
+    /// No partition is left for the broker.
+    pub all_answered: bool,
+    view: Arc<View>,
+}
+
+pub enum Taken {
+    /// Send `body` (`None`: the frame as it is).
+    Forward { context: ProduceContext, body: Option<Bytes> },
+    /// Nothing to send: the proxy answers all of it.
+    Answered(ProduceContext),
+    /// `acks=0` and nothing to send.
+    Dropped,
+}
+
+/// Takes a request apart.
+pub fn request(context: &Context, view: &Arc<View>, header: &RequestHeader, body: &Bytes) -> Result<Taken, String> {
+    let version = header.api_version;
+    let _ = context;
+    let mut request = ProduceRequest::decode(&mut body.clone(), version).map_err(|e| e.to_string())?;
+    let mut entries = Vec::new();
+    let mut named = HashSet::new();
+    for topic in &request.topic_data {
+        let key = TopicKey { name: topic.name.to_string(), id: topic.topic_id };
+        let known = if version >= 13 { view.catalog.topic_by_id(key.id) } else { view.catalog.topic(&key.name) };
+        for data in &topic.partition_data {
+            let first = named.insert((key.clone(), data.index));
+            entries.push(entry(view, &key, known.as_ref(), data.index, data.records.as_ref(), first));
+        }
+    }
+    // A partition named twice: brokers keep only one of the batches, silently. Nothing of such a request is sent.
+    if entries.iter().any(|e| matches!(e.answer, Some(Answer::Error(INVALID_REQUEST, _)))) {
+        for entry in &mut entries {
+            entry.answer = Some(Answer::Error(INVALID_REQUEST, "a partition is named twice in one produce request"));
+        }
+    }
+    let answered = entries.iter().filter(|e| e.answer.is_some()).count();
+    let all_answered = answered > 0 && answered == entries.len();
+    let context = ProduceContext { acks: request.acks, version, entries, all_answered, view: view.clone() };
+    if all_answered {
+        return Ok(if context.acks == 0 { Taken::Dropped } else { Taken::Answered(context) });
+    }
+    if answered == 0 {
+        let body = rewrite::request(header.api_key, version, body, &**view).map_err(|e| e.to_string())?;
+        return Ok(Taken::Forward { context, body });
+    }
+    let answered: HashSet<_> =
+        context.entries.iter().filter(|e| e.answer.is_some()).map(|e| (e.topic.clone(), e.index)).collect();
+    for topic in &mut request.topic_data {
+        let key = TopicKey { name: topic.name.to_string(), id: topic.topic_id };
+        topic.partition_data.retain(|d| !answered.contains(&(key.clone(), d.index)));
+    }
+    request.topic_data.retain(|t| !t.partition_data.is_empty());
+    let mut rest = BytesMut::new();
+    request.encode(&mut rest, version).map_err(|e| e.to_string())?;
+    let rest = rest.freeze();
+    let body = rewrite::request(header.api_key, version, &rest, &**view).map_err(|e| e.to_string())?.unwrap_or(rest);
+    Ok(Taken::Forward { context, body: Some(body) })
+}
+
+fn entry(view: &View, key: &TopicKey, known: Option<&Arc<Topic>>, index: i32, records: Option<&Bytes>, first: bool) -> Entry {
+    let partition = known.and_then(|t| t.partition(index).map(|p| (t.clone(), p)));
+    let batch = records.and_then(|r| BatchHeader::parse(r).ok().map(|h| (h, r.clone())));
+    let answer = if !first {
+        Some(Answer::Error(INVALID_REQUEST, ""))
+    } else if view.hidden(&key.name) {
+        Some(Answer::Error(UNKNOWN_TOPIC_OR_PARTITION, ""))
+    } else {
+        batch.as_ref().and_then(|(header, _)| check(header, partition.as_ref().map(|(_, p)| p)))
+    };
+    Entry { topic: key.clone(), index, partition, batch, answer }
+}
+
+/// What can be said of a batch before the broker sees it.
+fn check(header: &BatchHeader, partition: Option<&Arc<Partition>>) -> Option<Answer> {
+    if header.attributes & FORBIDDEN_ATTRIBUTES != 0 {
+        return Some(Answer::Error(INVALID_RECORD, "the batch sets attribute bits that belong to the broker"));
+    }
+    if !is_client_id(header.producer_id) {
+        return None;
+    }
+    let seen = partition?.duplicates.lock().find(
+        header.producer_id,
+        header.producer_epoch,
+        header.base_sequence,
+        header.last_sequence(),
+    );
+    seen.map(Answer::Stored)
+}
+
+impl ProduceContext {
+    /// `acks=0`: nobody will say where the batches went, so the streams must look.
+    pub fn kick_all(&self) {
+        for entry in &self.entries {
+            if let Some((_, partition)) = &entry.partition {
+                partition.kick(0);
+            }
+        }
+    }
+}
+
+/// A partition that an acknowledgement waits for.
+struct Wait {
+    partition: Arc<Partition>,
+    /// Offset of the active cluster that the standby must have reached.
+    active_end: i64,
+    topic: TopicKey,
+    index: i32,
+}
+
+/// Turns the broker's reply into the client's.
+pub async fn reply(context: &Context, view: &Arc<View>, produced: ProduceContext, body: &Bytes) -> Result<Bytes, String> {
+    let version = produced.version;
+    let mut reply = ProduceResponse::decode(&mut body.clone(), version).map_err(|e| e.to_string())?;
+    let mut entries: HashMap<(TopicKey, i32), &Entry> = HashMap::new();
+    for entry in &produced.entries {
+        entries.insert((real_key(view, version, &entry.topic), entry.index), entry);
+    }
+    let mut waits = Vec::new();
+    for topic in &mut reply.responses {
+        let key = TopicKey { name: topic.name.to_string(), id: topic.topic_id };
+        for answer in &mut topic.partition_responses {
+            if let Some(entry) = entries.get(&(key.clone(), answer.index)) {
+                waits.extend(stored(view, produced.acks, entry, answer));
+            }
+        }
+    }
+    rewrite::produce::response(&ProduceRequest::default(), &mut reply, &**view);
+    finish(context, reply, &produced, waits).await
+}
+
+/// The key under which the broker answers.
+fn real_key(view: &View, version: i16, key: &TopicKey) -> TopicKey {
+    if version >= 13 { TopicKey { name: String::new(), id: view.topic_id_in(key.id) } } else { key.clone() }
+}
+
+/// Notes what the broker stored of one partition; gives what the acknowledgement must wait for.
+fn stored(view: &View, acks: i16, entry: &Entry, answer: &mut PartitionProduceResponse) -> Option<Wait> {
+    let (topic, partition) = entry.partition.as_ref()?;
+    let (header, batch) = entry.batch.as_ref()?;
+    if answer.error_code == OUT_OF_ORDER_SEQUENCE {
+        // The broker may have forgotten a batch that is stored; between our look and its answer the stream may have told us.
+        let Some(Answer::Stored(seen)) = check(header, Some(partition)) else { return None };
+        answer.error_code = NONE;
+        answer.error_message = None;
+        answer.base_offset = partition.offsets.read().map(view.active).position_in(seen.logical);
+    }
+    if answer.error_code != NONE || answer.base_offset < 0 {
+        return None;
+    }
+    let count = i64::from(header.count);
+    let (base, next) = (answer.base_offset, answer.base_offset + count);
+    let logical = partition.offsets.read().map(view.active).position_out(base);
+    if is_client_id(header.producer_id) {
+        let seen = Seen {
+            epoch: header.producer_epoch,
+            first_sequence: header.base_sequence,
+            last_sequence: header.last_sequence(),
+            logical,
+            logical_end: logical + count,
+        };
+        partition.duplicates.lock().record(header.producer_id, seen);
+    }
+    if topic.mode == TeeMode::Off {
+        partition.acknowledge(logical + count);
+        return None;
+    }
+    // Only a reply to acks=all proves that the batch is below the high watermark, and only these are stored as sent.
+    let as_sent = acks == -1
+        && answer.log_append_time_ms == -1
+        && topic.stored_as_sent.load(Ordering::Relaxed)
+        && header.is_dense()
+        && !header.is_transactional()
+        && header.size() == batch.len();
+    if as_sent {
+        partition.tee(TeeItem { base_offset: base, next_offset: next, batch: batch.clone() });
+        metrics::teed("teed");
+    } else {
+        partition.kick(next);
+        metrics::teed("fetched");
+    }
+    // A transaction's records cross when it is committed: its acknowledgement is not the record's.
+    let waits = topic.mode == TeeMode::Sync && !header.is_transactional();
+    if !waits {
+        partition.acknowledge(logical + count);
+    }
+    waits.then(|| Wait { partition: partition.clone(), active_end: next, topic: entry.topic.clone(), index: entry.index })
+}
+
+/// The reply when no partition was left for the broker.
+pub async fn answered(context: &Context, produced: ProduceContext) -> Bytes {
+    let reply = ProduceResponse::default();
+    finish(context, reply, &produced, Vec::new()).await.unwrap_or_default()
+}
+
+/// Adds what the proxy answers itself, waits for the standby, encodes.
+async fn finish(context: &Context, mut reply: ProduceResponse, produced: &ProduceContext, mut waits: Vec<Wait>) -> Result<Bytes, String> {
+    for entry in &produced.entries {
+        let Some(answer) = &entry.answer else { continue };
+        let mut row = PartitionProduceResponse::default().with_index(entry.index).with_base_offset(-1);
+        match answer {
+            Answer::Error(code, message) => {
+                row.error_code = *code;
+                row.error_message = (!message.is_empty()).then(|| (*message).into());
+            }
+            Answer::Stored(seen) => {
+                metrics::teed("duplicate");
+                row.base_offset = seen.logical;
+                row.log_append_time_ms = entry.batch.as_ref().map_or(-1, |(h, _)| h.max_timestamp);
+                if let Some((_, partition)) = entry.partition.as_ref().filter(|(t, _)| t.mode == TeeMode::Sync) {
+                    let active_end = partition.offsets.read().map(produced.view.active).position_in(seen.logical_end);
+                    let (topic, index) = (entry.topic.clone(), entry.index);
+                    waits.push(Wait { partition: partition.clone(), active_end, topic, index });
+                }
+            }
+        }
+        row.log_start_offset = -1;
+        push(&mut reply, &entry.topic, row);
+    }
+    for failed in wait_for_standby(context, &produced.view, waits).await {
+        fail(&mut reply, &failed);
+    }
+    let mut out = BytesMut::new();
+    reply.encode(&mut out, produced.version).map_err(|e| e.to_string())?;
+    Ok(out.freeze())
+}
+
+fn push(reply: &mut ProduceResponse, key: &TopicKey, row: PartitionProduceResponse) {
+    let same = |t: &&mut TopicProduceResponse| t.name.as_str() == key.name && t.topic_id == key.id;
+    if let Some(topic) = reply.responses.iter_mut().find(same) {
+        topic.partition_responses.push(row);
+        return;
+    }
+    let name = kafka_protocol::protocol::StrBytes::from_string(key.name.clone());
+    let topic = TopicProduceResponse::default().with_name(name.into()).with_topic_id(key.id);
+    reply.responses.push(topic.with_partition_responses(vec![row]));
+}
+
+/// Waits until the standby has what each acknowledgement promises. Gives the partitions that must be answered with an error.
+async fn wait_for_standby(context: &Context, view: &View, waits: Vec<Wait>) -> Vec<Wait> {
+    let tee = &context.config.tee;
+    let deadline = Instant::now() + tee.sync_timeout;
+    let mut failed = Vec::new();
+    for wait in waits {
+        let partition = &wait.partition;
+        let block = tee.on_standby_loss == OnStandbyLoss::Block;
+        let mut held = true;
+        if partition.in_sync() || block {
+            if partition.replicated(wait.active_end, deadline).await == InSync::TimedOut {
+                held = false;
+                if !block {
+                    held = context.house.leave_in_sync(partition).await.inspect_err(|reason| {
+                        tracing::warn!(partition = %partition.tp, %reason, "an acknowledgement is withheld");
+                    }).is_ok();
+                }
+            }
+        }
+        if held {
+            let logical = partition.offsets.read().map(view.active).position_out(wait.active_end);
+            partition.acknowledge(logical);
+        } else {
+            failed.push(wait);
+        }
+    }
+    failed
+}
+
+/// The batch is stored on the active cluster but not on the standby: retriable, and the retry is found to be a duplicate.
+fn fail(reply: &mut ProduceResponse, wait: &Wait) {
+    let topics = reply.responses.iter_mut();
+    let topic = topics.filter(|t| t.name.as_str() == wait.topic.name && t.topic_id == wait.topic.id);
+    for row in topic.flat_map(|t| &mut t.partition_responses).filter(|p| p.index == wait.index) {
+        row.error_code = NOT_ENOUGH_REPLICAS_AFTER_APPEND;
+        row.base_offset = -1;
+        row.error_message = Some("the standby cluster did not acknowledge the batch within tee.sync_timeout".into());
+    }
+}

@@ -1,0 +1,212 @@
+//! What the records of both clusters' state topics mean together. Pure: records in, state out.
+
+use std::collections::{BTreeMap, HashMap};
+
+use serde_json::Value;
+
+use super::records::{CutRecord, GenerationRecord, InSyncRecord, Key, MapRecord, Stored, TopicRecord};
+use crate::model::{ClusterIx, Generation};
+use crate::offsets::{Cut, OffsetMap, PartitionOffsets};
+
+/// The newest copy of every record.
+#[derive(Clone, Debug, Default)]
+pub struct Image {
+    records: BTreeMap<Key, (Generation, u64, Value)>,
+}
+
+impl Image {
+    /// Takes one record of a state topic, in log order. Copies with a higher (generation, seq) win; a tombstone removes
+    /// what was read from the same cluster before it. Records that cannot be read are reported, never guessed.
+    pub fn apply(&mut self, key: &[u8], value: Option<&[u8]>) -> Result<(), String> {
+        let Ok(text) = std::str::from_utf8(key) else { return Ok(()) };
+        let Some(key) = Key::decode(text) else { return Ok(()) };
+        let Some(value) = value else {
+            self.records.remove(&key);
+            return Ok(());
+        };
+        let stored: Stored<Value> =
+            Stored::decode(value).map_err(|e| format!("state record {text} cannot be read: {e}"))?;
+        self.put(key, stored.generation, stored.seq, stored.data);
+        Ok(())
+    }
+
+    fn put(&mut self, key: Key, generation: Generation, seq: u64, data: Value) {
+        let newer = self.records.get(&key).is_none_or(|&(g, s, _)| (g, s) < (generation, seq));
+        if newer {
+            self.records.insert(key, (generation, seq, data));
+        }
+    }
+
+    /// Takes over the other cluster's image.
+    pub fn merge(&mut self, other: Image) {
+        for (key, (generation, seq, data)) in other.records {
+            self.put(key, generation, seq, data);
+        }
+    }
+
+    fn get<T: serde::de::DeserializeOwned>(&self, key: &Key) -> Option<T> {
+        self.records.get(key).and_then(|(_, _, data)| serde_json::from_value(data.clone()).ok())
+    }
+
+    pub fn generation(&self) -> Option<GenerationRecord> {
+        self.get(&Key::Generation)
+    }
+
+    pub fn brokers(&self, cluster: &str) -> Vec<i32> {
+        self.get(&Key::Brokers { cluster: cluster.into() }).unwrap_or_default()
+    }
+
+    pub fn topics(&self) -> Vec<(String, TopicRecord)> {
+        let topic = |key: &Key| match key {
+            Key::Topic { topic } => self.get(key).map(|record| (topic.clone(), record)),
+            _ => None,
+        };
+        self.records.keys().filter_map(topic).collect()
+    }
+
+    pub fn in_sync(&self) -> HashMap<(String, i32), InSyncRecord> {
+        let entry = |key: &Key| match key {
+            Key::InSync { topic, partition } => self.get(key).map(|record| ((topic.clone(), *partition), record)),
+            _ => None,
+        };
+        self.records.keys().filter_map(entry).collect()
+    }
+
+    pub fn reports(&self) -> Vec<(Generation, Value)> {
+        let report = |(key, (_, _, data)): (&Key, &(Generation, u64, Value))| match key {
+            Key::Report { generation } => Some((*generation, data.clone())),
+            _ => None,
+        };
+        self.records.iter().filter_map(report).collect()
+    }
+
+    /// The cuts of all committed cutovers by partition, in order of generation. `cluster` finds a cluster by name.
+    /// Cuts of a generation that was never committed are ignored.
+    pub fn cuts(&self, cluster: impl Fn(&str) -> Option<ClusterIx>) -> HashMap<(String, i32), Vec<Cut>> {
+        let committed = self.generation().map_or(0, |g| g.generation);
+        let mut all: HashMap<(String, i32), Vec<Cut>> = HashMap::new();
+        for key in self.records.keys() {
+            let Key::Cut { generation, .. } = *key else { continue };
+            let Some(record) = self.get::<CutRecord>(key).filter(|_| generation <= committed) else { continue };
+            let Some(to) = cluster(&record.to) else { continue };
+            for (topic, partition, logical, to_end, from_end) in record.cuts {
+                let cut = Cut { generation, to, logical, to_end, from_end };
+                all.entry((topic, partition)).or_default().push(cut);
+            }
+        }
+        for cuts in all.values_mut() {
+            cuts.sort_by_key(|c| c.generation);
+        }
+        all
+    }
+
+    /// The stored map of one partition on one cluster and the generation of its last write; `None`: nothing stored. An
+    /// unreadable map is an error.
+    pub fn map(&self, cluster: &str, topic: &str, partition: i32) -> Result<Option<(Generation, OffsetMap)>, String> {
+        let mut parts = Vec::new();
+        let mut newest = 0;
+        for part in 0.. {
+            let key = Key::Map { cluster: cluster.into(), topic: topic.into(), partition, part };
+            let Some((generation, _, data)) = self.records.get(&key) else { break };
+            let record: MapRecord = serde_json::from_value(data.clone()).map_err(|e| format!("{}: {e}", key.encode()))?;
+            newest = newest.max(*generation);
+            parts.push(record);
+        }
+        if parts.is_empty() {
+            return Ok(None);
+        }
+        let map = MapRecord::join(&parts);
+        map.map(|m| Some((newest, m))).ok_or_else(|| format!("the stored offset map {cluster}/{topic}-{partition} does not rise"))
+    }
+
+    /// Number of parts stored for a map, from which rewriting starts.
+    pub fn offsets(
+        &self,
+        names: &[String; 2],
+        topic: &str,
+        partition: i32,
+        born: (ClusterIx, Generation),
+        cuts: &[Cut],
+    ) -> Result<PartitionOffsets, String> {
+        let mut maps = [OffsetMap::default(), OffsetMap::default()];
+        let mut known = vec![(born.1, 0)];
+        for cluster in ClusterIx::BOTH {
+            let stored = self.map(&names[cluster.ix()], topic, partition)?;
+            let (written_in, map) = match stored {
+                Some((generation, map)) => (generation, map),
+                None if cluster == born.0 => (born.1, OffsetMap::identity()),
+                None => (born.1, OffsetMap::default()),
+            };
+            let mut one = PartitionOffsets::default();
+            *one.map_mut(cluster) = map;
+            for cut in cuts.iter().filter(|c| c.generation > written_in) {
+                one.cut(cut);
+            }
+            maps[cluster.ix()] = one.map(cluster).clone();
+        }
+        known.extend(cuts.iter().filter(|c| c.generation > born.1).map(|c| (c.generation, c.logical)));
+        Ok(PartitionOffsets::restore(maps, known))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn apply(image: &mut Image, key: &Key, generation: Generation, seq: u64, data: Value) {
+        let value = serde_json::to_vec(&json!({"generation": generation, "seq": seq, "data": data})).unwrap();
+        image.apply(key.encode().as_bytes(), Some(&value)).unwrap();
+    }
+
+    fn generation(n: Generation, active: &str) -> Value {
+        json!({"generation": n, "active": active, "cluster_id": "c", "at_ms": 0})
+    }
+
+    fn ix(name: &str) -> Option<ClusterIx> {
+        ["east", "west"].iter().position(|n| *n == name).map(|i| ClusterIx::BOTH[i])
+    }
+
+    const NAMES: fn() -> [String; 2] = || ["east".into(), "west".into()];
+
+    #[test]
+    fn highest_generation_wins_whichever_cluster_says_it() {
+        let (mut a, mut b) = (Image::default(), Image::default());
+        apply(&mut a, &Key::Generation, 1, 99, generation(1, "west"));
+        apply(&mut b, &Key::Generation, 2, 5, generation(2, "east"));
+        a.merge(b);
+        assert_eq!(a.generation().unwrap().active, "east");
+    }
+
+    #[test]
+    fn cuts_count_only_once_committed_and_rebuild_the_maps() {
+        let mut image = Image::default();
+        apply(&mut image, &Key::Generation, 0, 1, generation(0, "east"));
+        let map = Key::Map { cluster: "west".into(), topic: "t".into(), partition: 0, part: 0 };
+        apply(&mut image, &map, 0, 2, json!({"runs": [[100, 0, -1]]}));
+        apply(&mut image, &Key::Cut { generation: 1, part: 0 }, 1, 3, json!({"to": "west", "cuts": [["t", 0, 160, 50, 150]]}));
+        assert!(image.cuts(ix).is_empty(), "not committed");
+        apply(&mut image, &Key::Generation, 1, 4, generation(1, "west"));
+        let cuts = image.cuts(ix);
+        let cuts = &cuts[&("t".to_string(), 0)];
+        let offsets = image.offsets(&NAMES(), "t", 0, (ClusterIx::FIRST, 0), cuts).unwrap();
+        let mut live = PartitionOffsets::born(ClusterIx::FIRST, 0);
+        live.map_mut(ClusterIx::SECOND).append(100, 0, 50);
+        live.cut(&cuts[0]);
+        assert_eq!(offsets, live, "rebuilt state is the state that was");
+        // after the cut the west map is stored again: the cut is in it already
+        apply(&mut image, &map, 1, 9, json!({"runs": [[100, 0, 50], [60, 50, -1]]}));
+        assert_eq!(image.offsets(&NAMES(), "t", 0, (ClusterIx::FIRST, 0), cuts).unwrap(), live);
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_an_error_not_a_guess() {
+        let mut image = Image::default();
+        assert!(image.apply(b"generation", Some(b"{")).is_err());
+        let map = Key::Map { cluster: "west".into(), topic: "t".into(), partition: 0, part: 0 };
+        apply(&mut image, &map, 0, 2, json!({"runs": [[5, 5, 2], [1, 1, 1]]}));
+        assert!(image.map("west", "t", 0).is_err());
+        image.apply(map.encode().as_bytes(), None).unwrap();
+        assert_eq!(image.map("west", "t", 0), Ok(None));
+    }
+}

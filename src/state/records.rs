@@ -1,0 +1,210 @@
+//! The records of the state topic: a text key, a JSON value. Readable with any console consumer at 3 a.m.
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use uuid::Uuid;
+
+use crate::model::Generation;
+use crate::offsets::{OffsetMap, Run};
+
+/// Runs of one offset map that one record holds; a map of more runs takes several records, of which a new run touches only
+/// the last.
+pub const RUNS_PER_RECORD: usize = 512;
+/// Partitions whose cuts one record holds.
+pub const CUTS_PER_RECORD: usize = 1000;
+
+/// Every kind of key. `/` separates; topic names cannot contain it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Key {
+    Generation,
+    Topic { topic: String },
+    Map { cluster: String, topic: String, partition: i32, part: usize },
+    Cut { generation: Generation, part: usize },
+    Brokers { cluster: String },
+    InSync { topic: String, partition: i32 },
+    Report { generation: Generation },
+}
+
+impl Key {
+    pub fn encode(&self) -> String {
+        match self {
+            Key::Generation => "generation".into(),
+            Key::Topic { topic } => format!("topic/{topic}"),
+            Key::Map { cluster, topic, partition, part } => format!("map/{cluster}/{topic}/{partition}/{part}"),
+            Key::Cut { generation, part } => format!("cut/{generation}/{part}"),
+            Key::Brokers { cluster } => format!("brokers/{cluster}"),
+            Key::InSync { topic, partition } => format!("in-sync/{topic}/{partition}"),
+            Key::Report { generation } => format!("report/{generation}"),
+        }
+    }
+
+    /// `None` for a key of another (later) version of this program: it is left alone.
+    pub fn decode(text: &str) -> Option<Key> {
+        let mut parts = text.split('/');
+        let kind = parts.next()?;
+        let mut next = || parts.next().map(str::to_owned);
+        let key = match kind {
+            "generation" => Key::Generation,
+            "topic" => Key::Topic { topic: next()? },
+            "map" => Key::Map {
+                cluster: next()?,
+                topic: next()?,
+                partition: next()?.parse().ok()?,
+                part: next()?.parse().ok()?,
+            },
+            "cut" => Key::Cut { generation: next()?.parse().ok()?, part: next()?.parse().ok()? },
+            "brokers" => Key::Brokers { cluster: next()? },
+            "in-sync" => Key::InSync { topic: next()?, partition: next()?.parse().ok()? },
+            "report" => Key::Report { generation: next()?.parse().ok()? },
+            _ => return None,
+        };
+        parts.next().is_none().then_some(key)
+    }
+}
+
+/// What every value is wrapped in: the copy with the highest (generation, seq) of the two clusters counts.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+pub struct Stored<T> {
+    pub generation: Generation,
+    /// Rises with every write of this proxy (microseconds since 1970 at least).
+    pub seq: u64,
+    pub data: T,
+}
+
+impl<T: DeserializeOwned> Stored<T> {
+    pub fn decode(value: &[u8]) -> Result<Self, serde_json::Error> {
+        serde_json::from_slice(value)
+    }
+}
+
+/// Who is active. Written with the cut, last: this record is the commit of a cutover.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
+pub struct GenerationRecord {
+    pub generation: Generation,
+    pub active: String,
+    /// The cluster id that clients see, for ever.
+    pub cluster_id: String,
+    /// Unix milliseconds.
+    pub at_ms: i64,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
+pub struct TopicRecord {
+    pub virtual_id: Uuid,
+    pub born_on: String,
+    pub born_in: Generation,
+    /// The topic's own id by cluster name.
+    pub ids: std::collections::BTreeMap<String, Uuid>,
+}
+
+/// Some runs of an offset map, each as differences to the run before (logical start, cluster start) and its length, -1 for
+/// open. Cluster offsets at or above that cluster's log end mean nothing yet: runs are stored before they are filled.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq, Eq)]
+pub struct MapRecord {
+    pub runs: Vec<(i64, i64, i64)>,
+}
+
+impl MapRecord {
+    /// A map as records, `RUNS_PER_RECORD` runs each.
+    pub fn split(map: &OffsetMap) -> Vec<MapRecord> {
+        map.runs().chunks(RUNS_PER_RECORD).map(Self::encode).collect()
+    }
+
+    /// The records from `part` on only.
+    pub fn split_from(map: &OffsetMap, part: usize) -> Vec<MapRecord> {
+        map.runs().chunks(RUNS_PER_RECORD).skip(part).map(Self::encode).collect()
+    }
+
+    fn encode(runs: &[Run]) -> MapRecord {
+        let (mut logical, mut cluster) = (0, 0);
+        let encode = |run: &Run| {
+            let delta = (run.logical - logical, run.cluster - cluster, if run.len == Run::OPEN { -1 } else { run.len });
+            (logical, cluster) = (run.logical, run.cluster);
+            delta
+        };
+        MapRecord { runs: runs.iter().map(encode).collect() }
+    }
+
+    /// Puts parts together again; `None` if they do not make a rising map.
+    pub fn join<'a>(parts: impl IntoIterator<Item = &'a MapRecord>) -> Option<OffsetMap> {
+        let mut runs = Vec::new();
+        for part in parts {
+            let (mut logical, mut cluster) = (0i64, 0i64);
+            for &(l, c, len) in &part.runs {
+                logical = logical.checked_add(l)?;
+                cluster = cluster.checked_add(c)?;
+                runs.push(Run { logical, cluster, len: if len == -1 { Run::OPEN } else { len } });
+            }
+        }
+        OffsetMap::from_runs(runs)
+    }
+}
+
+/// Cuts of a cutover: (topic, partition, first logical offset of the new generation, log end of the new active cluster, end
+/// on the old one).
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
+pub struct CutRecord {
+    pub to: String,
+    pub cuts: Vec<(String, i32, i64, i64, i64)>,
+}
+
+/// Whether the standby is in sync, for partitions of `sync` topics; stored before the state is left.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
+pub struct InSyncRecord {
+    pub in_sync: bool,
+    /// From this logical offset on the standby may lack acknowledged records.
+    pub from: i64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn keys_come_back() {
+        let t = || "a.b_c-d".to_string();
+        for key in [
+            Key::Generation,
+            Key::Topic { topic: t() },
+            Key::Map { cluster: "east".into(), topic: t(), partition: 3, part: 2 },
+            Key::Cut { generation: 7, part: 0 },
+            Key::Brokers { cluster: "east".into() },
+            Key::InSync { topic: t(), partition: 0 },
+            Key::Report { generation: 7 },
+        ] {
+            assert_eq!(Key::decode(&key.encode()), Some(key));
+        }
+        for foreign in ["", "topic", "map/e/t/x/0", "generation/1", "later/thing"] {
+            assert_eq!(Key::decode(foreign), None, "{foreign}");
+        }
+    }
+
+    #[test]
+    fn a_map_of_many_runs_takes_several_records_and_few_bytes_a_run() {
+        let mut map = OffsetMap::default();
+        for i in 0..2000 {
+            map.append(i * 7 + 1_000_000, i * 5, 3);
+        }
+        let parts = MapRecord::split(&map);
+        assert_eq!(parts.len(), 4);
+        assert_eq!(MapRecord::join(&parts), Some(map.clone()));
+        let bytes: usize = parts.iter().map(|p| serde_json::to_vec(p).unwrap().len()).sum();
+        assert!(bytes < 2000 * 10, "{bytes} bytes");
+        assert_eq!(MapRecord::split_from(&map, 3), parts[3..]);
+        assert_eq!(MapRecord::join([&parts[1], &parts[0]]), None);
+    }
+
+    proptest! {
+        #[test]
+        fn maps_come_back(gaps in prop::collection::vec((0i64..1 << 40, 0i64..1 << 40, 1i64..1 << 20), 0..30), open: bool) {
+            let (mut l, mut c) = (0, 0);
+            let mut map = OffsetMap::default();
+            for (gl, gc, n) in gaps {
+                map.append(l + gl, c + gc, n);
+                (l, c) = (l + gl + n, c + gc + n);
+            }
+            if open { map.append(l + 1, c, Run::OPEN); }
+            prop_assert_eq!(MapRecord::join(&MapRecord::split(&map)), Some(map));
+        }
+    }
+}

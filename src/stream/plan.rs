@@ -1,0 +1,196 @@
+//! From batches of the active cluster's log to appends on the standby: which records cross, at which standby offset
+//! each must land, and where the offset map breaks (which is stored before the append that breaks it).
+
+use bytes::Bytes;
+
+use super::{Seen, is_client_id};
+use crate::offsets::{OffsetMap, Run};
+use crate::records::aborted::{Class, ReadCommitted};
+use crate::records::batch::{self, Batch, BatchError};
+use crate::records::dense::{self, DenseError, Fix};
+
+/// The producer identity and sequence that a stream stamps with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StampState {
+    pub producer_id: i64,
+    pub epoch: i16,
+    pub next_sequence: i32,
+}
+
+impl StampState {
+    /// Moves on behind a batch of `count` records. Sequences wrap from int32 max to 0 (Kafka class DefaultRecordBatch).
+    pub fn advance(&mut self, count: i64) {
+        self.next_sequence = ((i64::from(self.next_sequence) + count) % (1 << 31)) as i32;
+    }
+}
+
+/// Whose producer identity a batch carries to the standby.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stamp {
+    /// The client's, out of the proxy's namespace: bytes and CRC stay.
+    Client,
+    /// The stream's.
+    Stream,
+}
+
+/// One batch to be appended to the standby.
+#[derive(Clone, Debug)]
+pub struct Append {
+    /// The batch, dense and in create time; stamped when it is sent.
+    pub batch: Bytes,
+    pub stamp: Stamp,
+    pub logical: i64,
+    pub count: i64,
+    /// Where it must land.
+    pub standby_base: i64,
+    /// Offset of the active cluster behind it, and behind what is skipped after it.
+    pub active_next: i64,
+    /// What a retry of it would look like, for client ids.
+    pub seen: Option<(i64, Seen)>,
+}
+
+impl Append {
+    /// The bytes to send. A batch under the client's id goes as it is; `forced` stamps that one as well (the standby
+    /// does not know the sequence before it: compaction or retention took the batches in between).
+    pub fn bytes(&self, state: &StampState, forced: bool) -> Bytes {
+        match self.stamp {
+            Stamp::Client if !forced => self.batch.clone(),
+            _ => batch::restamp(
+                &self.batch,
+                batch::Stamp {
+                    producer_id: state.producer_id,
+                    producer_epoch: state.epoch,
+                    base_sequence: state.next_sequence,
+                },
+            ),
+        }
+    }
+}
+
+/// What to do with one chunk of the active cluster's log.
+#[derive(Debug)]
+pub struct Plan {
+    pub appends: Vec<Append>,
+    /// Offset of the active cluster behind the chunk.
+    pub active_next: i64,
+    /// Where new runs of the standby's map begin (logical, standby offset): stored before the first append.
+    pub breaks: Vec<(i64, i64)>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum PlanError {
+    #[error("the active cluster's log holds a batch that cannot be read: {0}")]
+    Batch(#[from] BatchError),
+    #[error("a batch of the active cluster's log cannot be made dense: {0}")]
+    Dense(#[from] DenseError),
+    #[error(
+        "the record at logical offset {logical} would land at standby offset {standby}, below what the offset map holds"
+    )]
+    Backwards { logical: i64, standby: i64 },
+}
+
+/// Where a stream stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cursor {
+    /// Next offset of the active cluster to copy.
+    pub active_next: i64,
+    /// Log end offset of the standby.
+    pub standby_end: i64,
+}
+
+/// Plans the appends for `batches`, which are consecutive in the active cluster's log, from `cursor` on.
+/// `aborted` are the transactions that the fetch reply names as aborted.
+pub fn plan(
+    batches: impl Iterator<Item = Result<Batch, BatchError>>,
+    aborted: Vec<(i64, i64)>,
+    cursor: Cursor,
+    active: &OffsetMap,
+    standby: &OffsetMap,
+) -> Result<Plan, PlanError> {
+    let mut filter = ReadCommitted::new(aborted);
+    let mut plan = Plan { appends: Vec::new(), active_next: cursor.active_next, breaks: Vec::new() };
+    let mut last = standby.runs().last().map(|r| (r.logical, r.cluster));
+    let mut end = cursor.standby_end;
+    for batch in batches {
+        let batch = batch?;
+        let class = filter.classify(&batch);
+        if batch.header.next_offset() <= cursor.active_next {
+            continue;
+        }
+        if class == Class::Data {
+            for append in pieces(&batch, cursor.active_next, active)? {
+                let append = Append { standby_base: end, ..append };
+                match last.map(|(logical, cluster)| logical + (end - cluster)) {
+                    Some(expected) if expected == append.logical => {}
+                    Some(expected) if expected > append.logical => {
+                        return Err(PlanError::Backwards { logical: append.logical, standby: end });
+                    }
+                    _ => {
+                        plan.breaks.push((append.logical, end));
+                        last = Some((append.logical, end));
+                    }
+                }
+                end += append.count;
+                plan.appends.push(append);
+            }
+        }
+        plan.active_next = batch.header.next_offset();
+        if let Some(last) = plan.appends.last_mut() {
+            last.active_next = plan.active_next;
+        }
+    }
+    Ok(plan)
+}
+
+/// Puts the breaks of a plan into the standby's map. The last run of a standby's map is open: it holds as far as the
+/// standby's log goes.
+pub fn apply_breaks(map: &mut OffsetMap, breaks: &[(i64, i64)]) {
+    for &(logical, standby) in breaks {
+        map.close_at_cluster(standby);
+        map.append(logical, standby, Run::OPEN);
+    }
+}
+
+/// One source batch as dense appends (standby offsets are filled in by the caller), records below `from` left out.
+fn pieces(batch: &Batch, from: i64, active: &OffsetMap) -> Result<Vec<Append>, PlanError> {
+    let header = &batch.header;
+    let whole = header.is_dense() && !header.log_append_time() && header.base_offset >= from;
+    if whole {
+        let Some(logical) = active.to_logical(header.base_offset) else { return Ok(Vec::new()) };
+        let client = is_client_id(header.producer_id) && !header.is_transactional();
+        let count = i64::from(header.count);
+        let seen = client.then(|| {
+            let seen = Seen {
+                epoch: header.producer_epoch,
+                first_sequence: header.base_sequence,
+                last_sequence: header.last_sequence(),
+                logical,
+                logical_end: logical + count,
+            };
+            (header.producer_id, seen)
+        });
+        return Ok(vec![Append {
+            batch: batch::as_sent(&batch.bytes),
+            stamp: if client { Stamp::Client } else { Stamp::Stream },
+            logical,
+            count,
+            standby_base: 0,
+            active_next: header.next_offset(),
+            seen,
+        }]);
+    }
+    let pieces = dense::split_dense(batch, Fix::Explicit, from)?;
+    let append = |p: dense::Piece| {
+        let offset = p.first_offset;
+        active.to_logical(offset).map(|logical| Append {
+            batch: p.bytes,
+            stamp: Stamp::Stream,
+            logical,
+            count: i64::from(p.count),
+            standby_base: 0,
+            active_next: offset + i64::from(p.count),
+            seen: None,
+        })
+    };
+    Ok(pieces.into_iter().filter_map(append).collect())
+}
