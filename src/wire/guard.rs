@@ -14,8 +14,9 @@ use thiserror::Error;
 mod tests;
 
 /// Most elements of arrays of structures, strings or byte fields, and unknown tagged fields, in one message, all nesting
-/// levels counted together. An empty structure is a byte or two on the wire and up to 200 in memory, so a frame at the size limit
-/// could take 20 GB decoded; this keeps it under half a GB. A topic listing of a million partitions fits.
+/// levels counted together. Such an element can be a byte or two on the wire and some hundred bytes in memory, so that a
+/// frame at the size limit could take tens of GB decoded; this keeps it to some hundred MB. A topic listing of a million
+/// partitions fits.
 pub const MAX_ELEMENTS: usize = 2_000_000;
 
 /// Longest string in bytes; Kafka's own decoder (`MessageGenerator`, `readString`) has the same limit.
