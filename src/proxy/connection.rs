@@ -25,7 +25,7 @@ use crate::admin::metrics;
 use crate::catalog::View;
 use crate::groups::JoinRule;
 use crate::rewrite;
-use crate::wire::apis::{self, How};
+use crate::wire::apis::How;
 use crate::wire::{frame, guard, header::RequestHeader, schema};
 
 /// Bytes asked of a socket at a time.
@@ -49,8 +49,8 @@ pub enum End {
     Frame(String),
     #[error("request of {api}: {reason}")]
     Request { api: &'static str, reason: String },
-    #[error("{0} is not served by the proxy: {1}")]
-    Refused(&'static str, &'static str),
+    #[error("{0}")]
+    Refused(String),
     #[error("virtual broker {0} does not exist")]
     NoBroker(i32),
     #[error("a request was in flight on the cluster that was given up")]
@@ -68,7 +68,7 @@ impl End {
             End::Upstream | End::UpstreamIo(_) => "upstream",
             End::Frame(_) => "bad_frame",
             End::Request { .. } => "bad_request",
-            End::Refused(..) => "refused",
+            End::Refused(_) => "refused",
             End::NoBroker(_) => "no_broker",
             End::GivenUp | End::Gate => "given_up",
         }
@@ -207,18 +207,12 @@ impl Connection {
     /// Handles one request.
     async fn take(&mut self, session: &mut Session, header: RequestHeader, frame: Bytes) -> Result<(), End> {
         let key = header.api_key;
+        let advertised = self.context.advertised.load_full();
         if key == pending::API_VERSIONS {
-            let reply = local::api_versions(&self.context.advertised.load(), &header, &frame);
+            let reply = local::api_versions(&advertised, &header).map_err(End::Frame)?;
             return self.send(ToReplies::Pending(Pending { header, frame, reply: Reply::Local(reply) })).await;
         }
-        let row = apis::row(key).ok_or_else(|| End::Frame(format!("unknown API key {key}")))?;
-        let advertised = self.context.advertised.load().range(key);
-        if row.how == How::Refuse || advertised.is_none() {
-            return Err(End::Refused(row.name, row.why));
-        }
-        if advertised.is_none_or(|(min, max)| header.api_version < min || header.api_version > max) {
-            return Err(End::Request { api: row.name, reason: format!("version {} is not advertised", header.api_version) });
-        }
+        let row = advertised.accept(key, header.api_version).map_err(|refusal| End::Refused(refusal.to_string()))?;
         metrics::request(row.name);
         if row.how == How::Forward {
             self.forward(session, &frame).await?;

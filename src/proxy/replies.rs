@@ -178,7 +178,7 @@ impl Replies {
                 self.context.house.topics_changed().await;
             }
             pending::DELETE_RECORDS => {
-                for (topic, partition, logical) in super::local::deleted_records(header.api_version, request, reply) {
+                for (topic, partition, logical) in super::local::deleted_records(header.api_version, reply) {
                     self.context.house.records_deleted(&topic, partition, logical);
                 }
             }

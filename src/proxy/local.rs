@@ -1,0 +1,60 @@
+//! Requests that the proxy answers itself.
+
+use bytes::{Bytes, BytesMut};
+use kafka_protocol::messages::delete_records_response::DeleteRecordsResponse;
+use kafka_protocol::messages::init_producer_id_request::InitProducerIdRequest;
+use kafka_protocol::messages::init_producer_id_response::InitProducerIdResponse;
+use kafka_protocol::protocol::{Decodable, Encodable};
+
+use crate::stream::client_producer_id;
+use crate::wire::header::{RequestHeader, encode_response_header};
+use crate::wire::versions::Advertised;
+
+/// A whole reply frame (without length).
+pub fn frame(request: &RequestHeader, body: &[u8]) -> Bytes {
+    frame_as(request, request.api_version, body)
+}
+
+fn frame_as(request: &RequestHeader, version: i16, body: &[u8]) -> Bytes {
+    let mut out = BytesMut::with_capacity(body.len() + 8);
+    encode_response_header(&mut out, request.api_key, version, request.correlation_id);
+    out.extend_from_slice(body);
+    out.freeze()
+}
+
+/// ApiVersions: what both clusters, the codec and the API table have in common. A version that the proxy does not know
+/// is answered in version 0 with UNSUPPORTED_VERSION and the versions it does (KIP-511).
+pub fn api_versions(advertised: &Advertised, request: &RequestHeader) -> Result<Bytes, String> {
+    let known = advertised.served(request.api_key).is_some_and(|(min, max)| (min..=max).contains(&request.api_version));
+    let (version, reply) = match known {
+        true => (request.api_version, advertised.response(request.api_version)),
+        false => (0, advertised.unsupported_version()),
+    };
+    let mut body = BytesMut::new();
+    reply.encode(&mut body, version).map_err(|e| e.to_string())?;
+    Ok(frame_as(request, version, &body))
+}
+
+/// InitProducerId without a transactional id: an id of the proxy's own namespace, valid on both clusters. `None`: has a
+/// transactional id, so the cluster's coordinator answers.
+pub fn init_producer_id(request: &RequestHeader, body: &Bytes) -> Result<Option<Bytes>, String> {
+    let version = request.api_version;
+    let init = InitProducerIdRequest::decode(&mut body.clone(), version).map_err(|e| e.to_string())?;
+    if init.transactional_id.is_some() {
+        return Ok(None);
+    }
+    let id = client_producer_id(rand::random());
+    let reply = InitProducerIdResponse::default().with_producer_id(id.into()).with_producer_epoch(0);
+    let mut out = BytesMut::new();
+    reply.encode(&mut out, version).map_err(|e| e.to_string())?;
+    Ok(Some(frame(request, &out)))
+}
+
+/// What a DeleteRecords reply (as the client sees it) says was deleted: (topic, partition, new logical start).
+pub fn deleted_records(version: i16, reply: &Bytes) -> Vec<(String, i32, i64)> {
+    let Ok(reply) = DeleteRecordsResponse::decode(&mut reply.clone(), version) else { return Vec::new() };
+    let rows = reply.topics.iter().flat_map(|t| t.partitions.iter().map(move |p| (t, p)));
+    rows.filter(|(_, p)| p.error_code == 0)
+        .map(|(t, p)| (t.name.to_string(), p.partition_index, p.low_watermark))
+        .collect()
+}
