@@ -1,0 +1,38 @@
+//! AlterPartitionReassignments (key 45, KIP-455): target replicas in.
+
+use kafka_protocol::messages::alter_partition_reassignments_response::{
+    ReassignablePartitionResponse, ReassignableTopicResponse,
+};
+use kafka_protocol::messages::{AlterPartitionReassignmentsRequest, AlterPartitionReassignmentsResponse};
+
+use super::Translate;
+use super::ids::{UNKNOWN_TOPIC_OR_PARTITION, brokers_in};
+
+/// Broker ids in; an unknown one becomes one that the cluster refuses. Null replicas cancel a reassignment and stay.
+pub fn request(req: &mut AlterPartitionReassignmentsRequest, t: &dyn Translate) {
+    req.topics.retain(|topic| !t.hidden(&topic.name));
+    for p in req.topics.iter_mut().flat_map(|topic| &mut topic.partitions) {
+        brokers_in(t, p.replicas.as_deref_mut().unwrap_or_default());
+    }
+}
+
+/// Answers for the topics that the cluster was not asked about.
+pub fn response(
+    req: &AlterPartitionReassignmentsRequest,
+    resp: &mut AlterPartitionReassignmentsResponse,
+    t: &dyn Translate,
+) {
+    for topic in req.topics.iter().filter(|topic| t.hidden(&topic.name)) {
+        let partition = |index| {
+            ReassignablePartitionResponse::default()
+                .with_partition_index(index)
+                .with_error_code(UNKNOWN_TOPIC_OR_PARTITION)
+                .with_error_message(None)
+        };
+        resp.responses.push(
+            ReassignableTopicResponse::default()
+                .with_name(topic.name.clone())
+                .with_partitions(topic.partitions.iter().map(|p| partition(p.partition_index)).collect()),
+        );
+    }
+}

@@ -1,0 +1,1 @@
+//! Recognisable translations, and round trips of typed messages through the byte-level dispatch.
