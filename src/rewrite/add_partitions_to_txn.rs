@@ -55,3 +55,54 @@ fn topic_error(topic: &AddPartitionsToTxnTopic, code: i16) -> AddPartitionsToTxn
         .with_name(topic.name.clone())
         .with_results_by_partition(topic.partitions.iter().map(partition).collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use kafka_protocol::messages::TransactionalId;
+    use kafka_protocol::messages::add_partitions_to_txn_request::AddPartitionsToTxnTransaction;
+
+    use super::super::tests::{HIDDEN, made_up, name, to_client, to_cluster};
+    use super::*;
+
+    fn id() -> TransactionalId {
+        TransactionalId("txn".into())
+    }
+
+    fn asked(version: i16, topics: &[&str]) -> AddPartitionsToTxnRequest {
+        let topic = |s: &&str| AddPartitionsToTxnTopic::default().with_name(name(s)).with_partitions(vec![4]);
+        let topics = topics.iter().map(topic).collect();
+        if version < 4 {
+            return AddPartitionsToTxnRequest::default()
+                .with_v3_and_below_transactional_id(id())
+                .with_v3_and_below_topics(topics);
+        }
+        let txn = AddPartitionsToTxnTransaction::default().with_transactional_id(id()).with_topics(topics);
+        AddPartitionsToTxnRequest::default().with_transactions(vec![txn])
+    }
+
+    fn answered(version: i16, top: i16, topics: &[(&str, i16)]) -> AddPartitionsToTxnResponse {
+        let topic = |(s, code): &(&str, i16)| {
+            let p = AddPartitionsToTxnPartitionResult::default().with_partition_index(4);
+            AddPartitionsToTxnTopicResult::default()
+                .with_name(name(s))
+                .with_results_by_partition(vec![p.with_partition_error_code(*code)])
+        };
+        let topics = topics.iter().map(topic).collect();
+        if version < 4 {
+            return AddPartitionsToTxnResponse::default().with_results_by_topic_v3_and_below(topics);
+        }
+        let txn = AddPartitionsToTxnResult::default().with_transactional_id(id()).with_topic_results(topics);
+        AddPartitionsToTxnResponse::default().with_error_code(top).with_results_by_transaction(vec![txn])
+    }
+
+    #[test]
+    fn hidden_topics_stay_out_of_transactions() {
+        for version in [0, 3, 4, 5] {
+            let req = asked(version, &["orders", HIDDEN]);
+            assert_eq!(to_cluster(version, &req), asked(version, &["orders"]), "v{version}");
+            let got = to_client(version, &req, &answered(version, 0, &[("orders", 0)]));
+            assert_eq!(got, answered(version, 0, &[("orders", 0), (HIDDEN, 3)]), "v{version}");
+            assert_eq!(made_up(version, &asked(version, &["orders"]), 120), answered(version, 120, &[("orders", 120)]));
+        }
+    }
+}

@@ -36,3 +36,34 @@ pub fn response(
         );
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use kafka_protocol::messages::alter_partition_reassignments_request::{ReassignablePartition, ReassignableTopic};
+
+    use super::super::ids::NO_SUCH_BROKER;
+    use super::super::tests::{HIDDEN, ids, name, to_client, to_cluster, versions};
+    use super::*;
+
+    #[test]
+    fn brokers_in_hidden_topics_refused() {
+        for version in versions::<AlterPartitionReassignmentsRequest>() {
+            let asked = |topic, brokers: Option<[i32; 2]>| {
+                let p = ReassignablePartition::default().with_partition_index(4).with_replicas(brokers.map(ids));
+                ReassignableTopic::default().with_name(name(topic)).with_partitions(vec![p])
+            };
+            let request_of = |topics| AlterPartitionReassignmentsRequest::default().with_topics(topics);
+            let hidden = asked(HIDDEN, None);
+            let req = request_of(vec![asked("orders", Some([102, 7])), asked("cancel", None), hidden]);
+            let want = request_of(vec![asked("orders", Some([2, NO_SUCH_BROKER])), asked("cancel", None)]);
+            assert_eq!(to_cluster(version, &req), want, "v{version}");
+
+            let resp = AlterPartitionReassignmentsResponse::default();
+            let p = ReassignablePartitionResponse::default().with_partition_index(4).with_error_code(3);
+            let refused = ReassignableTopicResponse::default()
+                .with_name(name(HIDDEN))
+                .with_partitions(vec![p.with_error_message(None)]);
+            assert_eq!(to_client(version, &req, &resp).responses, vec![refused], "v{version}");
+        }
+    }
+}

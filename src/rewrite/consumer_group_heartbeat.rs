@@ -18,3 +18,37 @@ pub fn response(_req: &ConsumerGroupHeartbeatRequest, resp: &mut ConsumerGroupHe
         topic_id_out(t, None, &mut topic.topic_id);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use kafka_protocol::messages::consumer_group_heartbeat_request::TopicPartitions as Owned;
+    use kafka_protocol::messages::consumer_group_heartbeat_response::{Assignment, TopicPartitions};
+
+    use super::super::tests::{made_up, real_id, to_client, to_cluster, versions, virtual_id};
+    use super::*;
+
+    #[test]
+    fn topic_ids_both_ways() {
+        for version in versions::<ConsumerGroupHeartbeatRequest>() {
+            let owned = |id| {
+                let topic = Owned::default().with_topic_id(id).with_partitions(vec![4]);
+                ConsumerGroupHeartbeatRequest::default()
+                    .with_member_id("m".into())
+                    .with_topic_partitions(Some(vec![topic]))
+            };
+            assert_eq!(to_cluster(version, &owned(virtual_id(1))), owned(real_id(1)), "v{version}");
+            let diff = ConsumerGroupHeartbeatRequest::default().with_member_epoch(3);
+            assert_eq!(to_cluster(version, &diff), diff, "v{version}");
+
+            let assigned = |id| {
+                let topic = TopicPartitions::default().with_topic_id(id).with_partitions(vec![4]);
+                let assignment = Assignment::default().with_topic_partitions(vec![topic]);
+                ConsumerGroupHeartbeatResponse::default().with_assignment(Some(assignment))
+            };
+            assert_eq!(to_client(version, &diff, &assigned(real_id(1))), assigned(virtual_id(1)), "v{version}");
+
+            let want = ConsumerGroupHeartbeatResponse::default().with_error_code(16).with_member_id(Some("m".into()));
+            assert_eq!(made_up(version, &owned(virtual_id(1)), 16), want, "v{version}");
+        }
+    }
+}

@@ -25,3 +25,36 @@ pub fn response(req: &CreatePartitionsRequest, resp: &mut CreatePartitionsRespon
         );
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use kafka_protocol::messages::create_partitions_request::{CreatePartitionsAssignment, CreatePartitionsTopic};
+
+    use super::super::ids::NO_SUCH_BROKER;
+    use super::super::tests::{HIDDEN, ids, name, to_client, to_cluster, versions};
+    use super::*;
+
+    #[test]
+    fn brokers_in_hidden_topics_refused() {
+        for version in versions::<CreatePartitionsRequest>() {
+            let asked = |topic, brokers: Option<[i32; 2]>| {
+                let assignment = brokers.map(|b| vec![CreatePartitionsAssignment::default().with_broker_ids(ids(b))]);
+                CreatePartitionsTopic::default().with_name(name(topic)).with_count(2).with_assignments(assignment)
+            };
+            let request_of = |topics| CreatePartitionsRequest::default().with_topics(topics);
+            let req = request_of(vec![asked("orders", Some([102, 7])), asked("auto", None), asked(HIDDEN, None)]);
+            let want = request_of(vec![asked("orders", Some([2, NO_SUCH_BROKER])), asked("auto", None)]);
+            assert_eq!(to_cluster(version, &req), want, "v{version}");
+
+            let answered = |topic, code| {
+                CreatePartitionsTopicResult::default()
+                    .with_name(name(topic))
+                    .with_error_code(code)
+                    .with_error_message(None)
+            };
+            let resp = CreatePartitionsResponse::default().with_results(vec![answered("orders", 0)]);
+            let want = resp.clone().with_results(vec![answered("orders", 0), answered(HIDDEN, 3)]);
+            assert_eq!(to_client(version, &req, &resp), want, "v{version}");
+        }
+    }
+}

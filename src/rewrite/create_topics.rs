@@ -38,3 +38,54 @@ pub fn error(req: &CreateTopicsRequest, code: i16) -> CreateTopicsResponse {
 fn topic_error(topic: &CreatableTopic, code: i16) -> CreatableTopicResult {
     CreatableTopicResult::default().with_name(topic.name.clone()).with_error_code(code).with_error_message(None)
 }
+
+#[cfg(test)]
+mod tests {
+    use kafka_protocol::messages::create_topics_request::CreatableReplicaAssignment;
+    use uuid::Uuid;
+
+    use super::super::ids::NO_SUCH_BROKER;
+    use super::super::tests::{HIDDEN, ids, made_up, name, real_id, to_client, to_cluster, versions, virtual_id};
+    use super::*;
+
+    fn asked<const N: usize>(topic: &str, brokers: [i32; N]) -> CreatableTopic {
+        let assignment = CreatableReplicaAssignment::default().with_partition_index(0).with_broker_ids(ids(brokers));
+        CreatableTopic::default().with_name(name(topic)).with_assignments(vec![assignment])
+    }
+
+    fn answered(version: i16, topic: &str, id: Uuid, code: i16) -> CreatableTopicResult {
+        CreatableTopicResult::default()
+            .with_name(name(topic))
+            .with_topic_id(if version >= 7 { id } else { Uuid::nil() })
+            .with_error_code(code)
+            .with_error_message(None)
+    }
+
+    #[test]
+    fn brokers_in_ids_out() {
+        for version in versions::<CreateTopicsRequest>() {
+            let request_of = |topics| CreateTopicsRequest::default().with_topics(topics);
+            let req = request_of(vec![asked("orders", [101, 103, 2]), asked(HIDDEN, [101])]);
+            let want = request_of(vec![asked("orders", [1, 3, NO_SUCH_BROKER])]);
+            assert_eq!(to_cluster(version, &req), want, "v{version}");
+
+            let resp = CreateTopicsResponse::default().with_topics(vec![answered(version, "orders", real_id(1), 0)]);
+            let refused = answered(version, HIDDEN, Uuid::nil(), 17);
+            let want = resp.clone().with_topics(vec![answered(version, "orders", virtual_id(1), 0), refused.clone()]);
+            assert_eq!(to_client(version, &req, &resp), want, "v{version}");
+
+            let dry_run = req.with_validate_only(true);
+            let want = resp.clone().with_topics(vec![answered(version, "orders", real_id(1), 0), refused]);
+            assert_eq!(to_client(version, &dry_run, &resp), want, "v{version}");
+        }
+    }
+
+    #[test]
+    fn a_made_up_error_answers_every_topic() {
+        for version in versions::<CreateTopicsRequest>() {
+            let req = CreateTopicsRequest::default().with_topics(vec![asked("orders", [101])]);
+            let want = CreateTopicsResponse::default().with_topics(vec![answered(version, "orders", Uuid::nil(), 41)]);
+            assert_eq!(made_up(version, &req, 41), want, "v{version}");
+        }
+    }
+}

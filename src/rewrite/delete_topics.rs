@@ -47,3 +47,50 @@ pub fn error(req: &DeleteTopicsRequest, code: i16) -> DeleteTopicsResponse {
 fn result(name: Option<TopicName>, id: Uuid, code: i16) -> DeletableTopicResult {
     DeletableTopicResult::default().with_name(name).with_topic_id(id).with_error_code(code)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{HIDDEN, made_up, name, real_id, to_client, to_cluster, versions, virtual_id};
+    use super::*;
+
+    const STATES: i16 = 6;
+
+    fn state(topic: Option<&str>, id: Uuid) -> DeleteTopicState {
+        DeleteTopicState::default().with_name(topic.map(name)).with_topic_id(id)
+    }
+
+    #[test]
+    fn by_name() {
+        for version in [versions::<DeleteTopicsRequest>()[0], STATES - 1] {
+            let request_of = |names: &[&str]| {
+                DeleteTopicsRequest::default().with_topic_names(names.iter().map(|n| name(n)).collect())
+            };
+            let req = request_of(&["orders", HIDDEN]);
+            assert_eq!(to_cluster(version, &req), request_of(&["orders"]), "v{version}");
+            let answered = |topic, code| result(Some(name(topic)), Uuid::nil(), code);
+            let resp = DeleteTopicsResponse::default().with_responses(vec![answered("orders", 0)]);
+            let want = resp.clone().with_responses(vec![answered("orders", 0), answered(HIDDEN, 3)]);
+            assert_eq!(to_client(version, &req, &resp), want, "v{version}");
+            let want = resp.clone().with_responses(vec![answered("orders", 41), answered(HIDDEN, 41)]);
+            assert_eq!(made_up(version, &req, 41), want, "v{version}");
+        }
+    }
+
+    #[test]
+    fn by_name_or_id() {
+        let request_of = |topics| DeleteTopicsRequest::default().with_topics(topics);
+        let hidden = || [state(Some(HIDDEN), Uuid::nil()), state(None, virtual_id(2))];
+        let [a, b] = hidden();
+        let req = request_of(vec![state(None, virtual_id(1)), a, b]);
+        assert_eq!(to_cluster(STATES, &req), request_of(vec![state(None, real_id(1))]));
+
+        let resp = DeleteTopicsResponse::default().with_responses(vec![result(Some(name("orders")), real_id(1), 0)]);
+        let want = DeleteTopicsResponse::default().with_responses(vec![
+            result(Some(name("orders")), virtual_id(1), 0),
+            result(Some(name(HIDDEN)), Uuid::nil(), 3),
+            result(None, virtual_id(2), 100),
+        ]);
+        assert_eq!(to_client(STATES, &req, &resp), want);
+        assert_eq!(made_up(STATES, &req, 41).responses[0], result(None, virtual_id(1), 41));
+    }
+}

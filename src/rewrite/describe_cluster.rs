@@ -35,3 +35,45 @@ pub fn response(_req: &DescribeClusterRequest, resp: &mut DescribeClusterRespons
         );
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{to_client, versions};
+    use super::*;
+
+    fn broker(id: i32, host: &'static str, port: i32) -> DescribeClusterBroker {
+        DescribeClusterBroker::default()
+            .with_broker_id(BrokerId(id))
+            .with_host(host.into())
+            .with_port(port)
+            .with_rack(Some("rack".into()))
+    }
+
+    #[test]
+    fn everything_is_virtual() {
+        for version in versions::<DescribeClusterRequest>() {
+            let resp = DescribeClusterResponse::default()
+                .with_cluster_id("east".into())
+                .with_controller_id(BrokerId(9))
+                .with_brokers(vec![
+                    broker(2, "east-2", 1).with_is_fenced(version >= 2),
+                    broker(1, "east-1", 1),
+                    broker(9, "east-9", 1),
+                ]);
+            let want = DescribeClusterResponse::default()
+                .with_cluster_id("virtual-cluster".into())
+                .with_controller_id(BrokerId(101))
+                .with_brokers(vec![broker(102, "v102", 9102).with_is_fenced(version >= 2), broker(101, "v101", 9101)]);
+            assert_eq!(to_client(version, &DescribeClusterRequest::default(), &resp), want, "v{version}");
+        }
+    }
+
+    #[test]
+    fn controllers_are_not_shown_and_errors_stay() {
+        let req = DescribeClusterRequest::default().with_endpoint_type(2);
+        let listed = DescribeClusterResponse::default().with_endpoint_type(2).with_brokers(vec![broker(1, "c", 1)]);
+        assert!(to_client(1, &req, &listed).brokers.is_empty());
+        let mismatched = DescribeClusterResponse::default().with_error_code(114);
+        assert_eq!(to_client(1, &req, &mismatched), mismatched);
+    }
+}

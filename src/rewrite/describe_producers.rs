@@ -35,3 +35,35 @@ pub fn response(req: &DescribeProducersRequest, resp: &mut DescribeProducersResp
         );
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use kafka_protocol::messages::describe_producers_request::TopicRequest;
+    use kafka_protocol::messages::describe_producers_response::ProducerState;
+
+    use super::super::tests::{HIDDEN, name, to_client, to_cluster};
+    use super::*;
+
+    #[test]
+    fn transaction_starts_out() {
+        let asked = |topic| TopicRequest::default().with_name(name(topic)).with_partition_indexes(vec![4]);
+        let request_of = |topics| DescribeProducersRequest::default().with_topics(topics);
+        let req = request_of(vec![asked("orders"), asked(HIDDEN)]);
+        assert_eq!(to_cluster(0, &req), request_of(vec![asked("orders")]));
+
+        let producer = |start| ProducerState::default().with_coordinator_epoch(7).with_current_txn_start_offset(start);
+        let answered = |topic, code, producers| {
+            let p = PartitionResponse::default().with_partition_index(4).with_error_code(code);
+            TopicResponse::default().with_name(name(topic)).with_partitions(vec![p.with_active_producers(producers)])
+        };
+        let resp = DescribeProducersResponse::default().with_topics(vec![answered(
+            "orders",
+            0,
+            vec![producer(42), producer(-1)],
+        )]);
+        let want = resp
+            .clone()
+            .with_topics(vec![answered("orders", 0, vec![producer(1042), producer(-1)]), answered(HIDDEN, 3, vec![])]);
+        assert_eq!(to_client(0, &req, &resp), want);
+    }
+}

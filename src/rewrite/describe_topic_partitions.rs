@@ -42,3 +42,55 @@ fn partition_out(p: &mut DescribeTopicPartitionsResponsePartition, t: &dyn Trans
         brokers_out(t, list);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use kafka_protocol::messages::BrokerId;
+    use kafka_protocol::messages::describe_topic_partitions_request::TopicRequest;
+    use kafka_protocol::messages::describe_topic_partitions_response::Cursor;
+    use uuid::Uuid;
+
+    use super::super::tests::{EPOCH, HIDDEN, ids, name, real_id, to_client, virtual_id};
+    use super::*;
+
+    fn topic(s: &str, id: Uuid, p: DescribeTopicPartitionsResponsePartition) -> DescribeTopicPartitionsResponseTopic {
+        DescribeTopicPartitionsResponseTopic::default()
+            .with_name(Some(name(s)))
+            .with_topic_id(id)
+            .with_partitions(vec![p])
+    }
+
+    fn partition<const N: usize>(leader: i32, epoch: i32, n: [i32; N]) -> DescribeTopicPartitionsResponsePartition {
+        DescribeTopicPartitionsResponsePartition::default()
+            .with_leader_id(BrokerId(leader))
+            .with_leader_epoch(epoch)
+            .with_replica_nodes(ids(n))
+            .with_isr_nodes(ids(n))
+            .with_offline_replicas(ids(n))
+            .with_eligible_leader_replicas(Some(ids(n)))
+            .with_last_known_elr(None)
+    }
+
+    #[test]
+    fn everything_is_virtual_and_hidden_topics_are_unknown_or_absent() {
+        let cursor = Cursor::default().with_topic_name(name("orders")).with_partition_index(3);
+        let resp = DescribeTopicPartitionsResponse::default()
+            .with_topics(vec![
+                topic("orders", real_id(1), partition(2, 7, [1, 2, 9])),
+                topic("other", real_id(3), partition(9, 7, [9])),
+                topic(HIDDEN, real_id(2), partition(1, 7, [1])),
+            ])
+            .with_next_cursor(Some(cursor));
+        let mut want = resp.clone().with_topics(vec![
+            topic("orders", virtual_id(1), partition(102, EPOCH, [101, 102])),
+            topic("other", virtual_id(3), partition(-1, EPOCH, []).with_error_code(5)),
+        ]);
+        assert_eq!(to_client(0, &DescribeTopicPartitionsRequest::default(), &resp), want);
+
+        let asked = TopicRequest::default().with_name(name(HIDDEN));
+        let req = DescribeTopicPartitionsRequest::default().with_topics(vec![asked]);
+        let unknown = DescribeTopicPartitionsResponseTopic::default().with_error_code(3).with_name(Some(name(HIDDEN)));
+        want.topics.push(unknown);
+        assert_eq!(to_client(0, &req, &resp), want);
+    }
+}

@@ -88,3 +88,49 @@ fn init_producer_id(_req: &InitProducerIdRequest, code: i16) -> InitProducerIdRe
 fn consumer_group_heartbeat(req: &ConsumerGroupHeartbeatRequest, code: i16) -> ConsumerGroupHeartbeatResponse {
     ConsumerGroupHeartbeatResponse::default().with_error_code(code).with_member_id(Some(req.member_id.clone()))
 }
+
+#[cfg(test)]
+mod tests {
+    use kafka_protocol::messages::leave_group_request::MemberIdentity;
+
+    use super::super::tests::{made_up, versions};
+    use super::*;
+
+    #[test]
+    fn groups() {
+        for version in versions::<HeartbeatRequest>() {
+            assert_eq!(made_up(version, &HeartbeatRequest::default(), 27).error_code, 27, "v{version}");
+        }
+        for version in versions::<SyncGroupRequest>() {
+            let want = SyncGroupResponse::default().with_error_code(27);
+            assert_eq!(made_up(version, &SyncGroupRequest::default(), 27), want, "v{version}");
+        }
+        for version in [0, 6, 7, versions::<JoinGroupRequest>()[1]] {
+            let got = made_up(version, &JoinGroupRequest::default().with_member_id("m".into()), 16);
+            assert_eq!((got.error_code, got.generation_id, &*got.member_id), (16, -1, "m"), "v{version}");
+            assert_eq!(got.protocol_name.is_none(), version >= 7, "v{version}");
+        }
+        for version in versions::<LeaveGroupRequest>() {
+            let member = MemberIdentity::default().with_member_id("m".into());
+            let members = if version >= 3 { vec![member] } else { vec![] };
+            let got = made_up(version, &LeaveGroupRequest::default().with_members(members.clone()), 16);
+            assert_eq!((got.error_code, got.members.len()), (16, members.len()), "v{version}");
+            assert!(got.members.iter().all(|m| m.error_code == 16 && &*m.member_id == "m"));
+        }
+    }
+
+    #[test]
+    fn transactions() {
+        for version in versions::<InitProducerIdRequest>() {
+            let got = made_up(version, &InitProducerIdRequest::default(), 51);
+            assert_eq!((got.error_code, got.producer_id.0, got.producer_epoch), (51, -1, -1), "v{version}");
+        }
+        for version in versions::<AddOffsetsToTxnRequest>() {
+            assert_eq!(made_up(version, &AddOffsetsToTxnRequest::default(), 51).error_code, 51, "v{version}");
+        }
+        for version in versions::<EndTxnRequest>() {
+            let want = EndTxnResponse::default().with_error_code(59);
+            assert_eq!(made_up(version, &EndTxnRequest::default(), 59), want, "v{version}");
+        }
+    }
+}

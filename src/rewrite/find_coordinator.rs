@@ -55,3 +55,64 @@ pub fn error(req: &FindCoordinatorRequest, version: i16, code: i16) -> FindCoord
     };
     FindCoordinatorResponse::default().with_coordinators(req.coordinator_keys.iter().map(entry).collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{made_up, to_client, versions};
+    use super::*;
+
+    fn reply(version: i16, code: i16, node: i32, host: &'static str, port: i32) -> FindCoordinatorResponse {
+        let (node, host) = (BrokerId(node), StrBytes::from_static_str(host));
+        if version < 4 {
+            let resp = FindCoordinatorResponse::default().with_error_code(code);
+            return resp
+                .with_node_id(node)
+                .with_host(host)
+                .with_port(port)
+                .with_error_message(default_message(version));
+        }
+        let c = Coordinator::default().with_key("g".into()).with_error_code(code).with_error_message(None);
+        let c = c.with_node_id(node).with_host(host).with_port(port);
+        FindCoordinatorResponse::default().with_coordinators(vec![c])
+    }
+
+    /// v0 has no message on the wire, and the codec then gives its default.
+    fn default_message(version: i16) -> Option<StrBytes> {
+        (version == 0).then(StrBytes::new)
+    }
+
+    fn asked(version: i16) -> FindCoordinatorRequest {
+        if version < 4 {
+            FindCoordinatorRequest::default().with_key("g".into())
+        } else {
+            FindCoordinatorRequest::default().with_coordinator_keys(vec!["g".into()])
+        }
+    }
+
+    #[test]
+    fn coordinators_are_virtual_or_not_available() {
+        for version in [0, 3, 4, versions::<FindCoordinatorRequest>()[1]] {
+            for (code, node, host, port, want) in [
+                (0, 2, "east-2", 19093, (0, 102, "v102", 9102)),
+                (0, 9, "east-9", 19099, (15, -1, "", -1)),
+                (16, -1, "", -1, (16, -1, "", -1)),
+            ] {
+                let got = to_client(version, &asked(version), &reply(version, code, node, host, port));
+                assert_eq!(got, reply(version, want.0, want.1, want.2, want.3), "v{version}");
+            }
+        }
+    }
+
+    #[test]
+    fn no_keys_no_coordinators() {
+        let (req, resp) = (FindCoordinatorRequest::default(), FindCoordinatorResponse::default());
+        assert!(to_client(6, &req, &resp).coordinators.is_empty());
+    }
+
+    #[test]
+    fn a_made_up_error_answers_every_key() {
+        for version in [0, 3, 4, versions::<FindCoordinatorRequest>()[1]] {
+            assert_eq!(made_up(version, &asked(version), 15), reply(version, 15, -1, "", -1), "v{version}");
+        }
+    }
+}

@@ -31,3 +31,51 @@ pub fn response(req: &IncrementalAlterConfigsRequest, resp: &mut IncrementalAlte
         );
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use kafka_protocol::messages::incremental_alter_configs_request::AlterConfigsResource;
+
+    use super::super::tests::{HIDDEN, to_client, to_cluster, versions};
+    use super::*;
+
+    #[test]
+    fn broker_names_both_ways_hidden_topics_refused() {
+        for version in versions::<IncrementalAlterConfigsRequest>() {
+            let request_of = |names: &[(i8, &str)]| {
+                let resource = |(kind, name): &(i8, &str)| {
+                    AlterConfigsResource::default()
+                        .with_resource_type(*kind)
+                        .with_resource_name(name.to_string().into())
+                };
+                IncrementalAlterConfigsRequest::default().with_resources(names.iter().map(resource).collect())
+            };
+            let reply_of = |names: &[(i8, &str, i16)]| {
+                let result = |(kind, name, code): &(i8, &str, i16)| {
+                    AlterConfigsResourceResponse::default()
+                        .with_resource_type(*kind)
+                        .with_resource_name(name.to_string().into())
+                        .with_error_code(*code)
+                        .with_error_message(None)
+                };
+                IncrementalAlterConfigsResponse::default().with_responses(names.iter().map(result).collect())
+            };
+            let req = request_of(&[(4, "102"), (8, "103"), (4, ""), (4, "7"), (2, "102"), (2, HIDDEN)]);
+            let want = request_of(&[(4, "2"), (8, "3"), (4, ""), (4, "2147483647"), (2, "102")]);
+            assert_eq!(to_cluster(version, &req), want, "v{version}");
+
+            let resp =
+                reply_of(&[(2, "102", 0), (4, "", 0), (4, "2", 0), (8, "3", 0), (4, "2147483647", 42), (4, "1", 0)]);
+            let want = reply_of(&[
+                (2, "102", 0),
+                (4, "", 0),
+                (4, "102", 0),
+                (8, "103", 0),
+                (4, "7", 42),
+                (4, "101", 0),
+                (2, HIDDEN, 3),
+            ]);
+            assert_eq!(to_client(version, &req, &resp), want, "v{version}");
+        }
+    }
+}

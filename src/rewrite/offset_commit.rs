@@ -35,3 +35,49 @@ fn topic_error(topic: &OffsetCommitRequestTopic, code: i16) -> OffsetCommitRespo
         .with_name(topic.name.clone())
         .with_partitions(topic.partitions.iter().map(|p| partition(p.partition_index)).collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use kafka_protocol::messages::offset_commit_request::OffsetCommitRequestPartition;
+
+    use super::super::tests::{EPOCH, HIDDEN, made_up, name, to_client, to_cluster, versions};
+    use super::*;
+
+    fn asked(topic: &str, offset: i64, epoch: i32) -> OffsetCommitRequestTopic {
+        let p = OffsetCommitRequestPartition::default().with_partition_index(4).with_committed_offset(offset);
+        OffsetCommitRequestTopic::default()
+            .with_name(name(topic))
+            .with_partitions(vec![p.with_committed_leader_epoch(epoch)])
+    }
+
+    fn request_of(topics: Vec<OffsetCommitRequestTopic>) -> OffsetCommitRequest {
+        OffsetCommitRequest::default().with_group_id(kafka_protocol::messages::GroupId("g".into())).with_topics(topics)
+    }
+
+    fn answered(topic: &str, code: i16) -> OffsetCommitResponseTopic {
+        let p = OffsetCommitResponsePartition::default().with_partition_index(4).with_error_code(code);
+        OffsetCommitResponseTopic::default().with_name(name(topic)).with_partitions(vec![p])
+    }
+
+    #[test]
+    fn positions_in_without_epochs() {
+        for version in versions::<OffsetCommitRequest>() {
+            let epoch = if version >= 6 { EPOCH } else { -1 };
+            let req = request_of(vec![asked("orders", 1042, epoch), asked(HIDDEN, 5, -1), asked("other", -1, -1)]);
+            let want = request_of(vec![asked("orders", 42, -1), asked("other", -1, -1)]);
+            assert_eq!(to_cluster(version, &req), want, "v{version}");
+
+            let resp = OffsetCommitResponse::default().with_topics(vec![answered("orders", 0)]);
+            let want = resp.clone().with_topics(vec![answered("orders", 0), answered(HIDDEN, 3)]);
+            assert_eq!(to_client(version, &req, &resp), want, "v{version}");
+        }
+    }
+
+    #[test]
+    fn a_made_up_error_answers_every_partition() {
+        for version in versions::<OffsetCommitRequest>() {
+            let want = OffsetCommitResponse::default().with_topics(vec![answered("orders", 27)]);
+            assert_eq!(made_up(version, &request_of(vec![asked("orders", 1, -1)]), 27), want, "v{version}");
+        }
+    }
+}

@@ -66,3 +66,75 @@ fn topic_error(topic: &OffsetForLeaderTopic, code: i16) -> OffsetForLeaderTopicR
         .with_topic(topic.topic.clone())
         .with_partitions(topic.partitions.iter().map(|p| partition(p.partition)).collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use kafka_protocol::messages::offset_for_leader_epoch_request::OffsetForLeaderPartition;
+
+    use super::super::tests::{EPOCH, HIDDEN, OLD_END, OLD_EPOCH, made_up, name, to_client, to_cluster, versions};
+    use super::*;
+
+    fn asked(topic: &str, current: i32, epoch: i32) -> OffsetForLeaderTopic {
+        let p = OffsetForLeaderPartition::default().with_partition(4).with_current_leader_epoch(current);
+        OffsetForLeaderTopic::default().with_topic(name(topic)).with_partitions(vec![p.with_leader_epoch(epoch)])
+    }
+
+    fn request_of(version: i16, replica: i32, topics: Vec<OffsetForLeaderTopic>) -> OffsetForLeaderEpochRequest {
+        let replica = if version >= 3 { replica } else { -2 };
+        OffsetForLeaderEpochRequest::default().with_replica_id(BrokerId(replica)).with_topics(topics)
+    }
+
+    fn answered(topic: &str, code: i16, epoch: i32, end: i64) -> OffsetForLeaderTopicResult {
+        let p = EpochEndOffset::default().with_partition(4).with_error_code(code);
+        OffsetForLeaderTopicResult::default()
+            .with_topic(name(topic))
+            .with_partitions(vec![p.with_leader_epoch(epoch).with_end_offset(end)])
+    }
+
+    #[test]
+    fn epochs_in() {
+        for version in versions::<OffsetForLeaderEpochRequest>() {
+            for (asked_for, current, want, want_current) in
+                [(EPOCH, EPOCH, 7, 7), (OLD_EPOCH, OLD_EPOCH, HARMLESS_EPOCH, -1), (-1, -1, -1, -1)]
+            {
+                let topics = vec![asked("orders", current, asked_for), asked(HIDDEN, -1, 0)];
+                let sent = to_cluster(version, &request_of(version, 3, topics));
+                let want = request_of(version, -1, vec![asked("orders", want_current, want)]);
+                assert_eq!(sent, want, "v{version}");
+            }
+        }
+    }
+
+    #[test]
+    fn ends_out_from_the_cluster_or_from_the_maps() {
+        for version in versions::<OffsetForLeaderEpochRequest>() {
+            for (asked_for, (code, epoch, end), want) in [
+                (EPOCH, (0, 7, 42), (0, EPOCH, 1042)),
+                (EPOCH, (0, -1, -1), (0, -1, -1)),
+                (EPOCH, (6, -1, -1), (6, -1, -1)),
+                (OLD_EPOCH, (0, -1, -1), (0, OLD_EPOCH, OLD_END)),
+                (OLD_EPOCH, (0, 0, 42), (0, OLD_EPOCH, OLD_END)),
+                (OLD_EPOCH, (6, -1, -1), (6, -1, -1)),
+                (OLD_EPOCH, (74, -1, -1), (74, -1, -1)),
+                (OLD_EPOCH, (29, 0, 42), (29, -1, -1)),
+            ] {
+                let req = request_of(version, -1, vec![asked("orders", -1, asked_for), asked(HIDDEN, -1, 0)]);
+                let resp =
+                    OffsetForLeaderEpochResponse::default().with_topics(vec![answered("orders", code, epoch, end)]);
+                let want = resp
+                    .clone()
+                    .with_topics(vec![answered("orders", want.0, want.1, want.2), answered(HIDDEN, 3, -1, -1)]);
+                assert_eq!(to_client(version, &req, &resp), want, "v{version} epoch {asked_for} code {code}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_made_up_error_answers_every_partition() {
+        for version in versions::<OffsetForLeaderEpochRequest>() {
+            let req = request_of(version, -1, vec![asked("orders", -1, EPOCH)]);
+            let want = OffsetForLeaderEpochResponse::default().with_topics(vec![answered("orders", 6, -1, -1)]);
+            assert_eq!(made_up(version, &req, 6), want, "v{version}");
+        }
+    }
+}
