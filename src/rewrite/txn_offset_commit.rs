@@ -1,0 +1,88 @@
+//! TxnOffsetCommit (key 28): positions in, as in OffsetCommit.
+
+use kafka_protocol::messages::txn_offset_commit_request::TxnOffsetCommitRequestTopic;
+use kafka_protocol::messages::txn_offset_commit_response::{
+    TxnOffsetCommitResponsePartition, TxnOffsetCommitResponseTopic,
+};
+use kafka_protocol::messages::{TxnOffsetCommitRequest, TxnOffsetCommitResponse};
+
+use super::Translate;
+use super::ids::UNKNOWN_TOPIC_OR_PARTITION;
+
+/// Offsets in, leader epochs to -1 (they are true on one cluster only).
+pub fn request(req: &mut TxnOffsetCommitRequest, t: &dyn Translate) {
+    req.topics.retain(|topic| !t.hidden(&topic.name));
+    for topic in &mut req.topics {
+        for p in &mut topic.partitions {
+            p.committed_offset = t.offset_in(&topic.name, p.partition_index, p.committed_offset);
+            p.committed_leader_epoch = -1;
+        }
+    }
+}
+
+/// Answers for the topics that the cluster was not asked about.
+pub fn response(req: &TxnOffsetCommitRequest, resp: &mut TxnOffsetCommitResponse, t: &dyn Translate) {
+    let refused = req.topics.iter().filter(|topic| t.hidden(&topic.name));
+    resp.topics.extend(refused.map(|topic| topic_error(topic, UNKNOWN_TOPIC_OR_PARTITION)));
+}
+
+/// A reply in which every partition of `req` carries `code`.
+pub fn error(req: &TxnOffsetCommitRequest, code: i16) -> TxnOffsetCommitResponse {
+    TxnOffsetCommitResponse::default().with_topics(req.topics.iter().map(|topic| topic_error(topic, code)).collect())
+}
+
+fn topic_error(topic: &TxnOffsetCommitRequestTopic, code: i16) -> TxnOffsetCommitResponseTopic {
+    let partition =
+        |index| TxnOffsetCommitResponsePartition::default().with_partition_index(index).with_error_code(code);
+    TxnOffsetCommitResponseTopic::default()
+        .with_name(topic.name.clone())
+        .with_partitions(topic.partitions.iter().map(|p| partition(p.partition_index)).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use kafka_protocol::messages::txn_offset_commit_request::TxnOffsetCommitRequestPartition;
+
+    use super::super::tests::{EPOCH, HIDDEN, made_up, name, to_client, to_cluster, versions};
+    use super::*;
+
+    fn asked(topic: &str, offset: i64, epoch: i32) -> TxnOffsetCommitRequestTopic {
+        let p = TxnOffsetCommitRequestPartition::default().with_partition_index(4).with_committed_offset(offset);
+        TxnOffsetCommitRequestTopic::default()
+            .with_name(name(topic))
+            .with_partitions(vec![p.with_committed_leader_epoch(epoch)])
+    }
+
+    fn request_of(topics: Vec<TxnOffsetCommitRequestTopic>) -> TxnOffsetCommitRequest {
+        TxnOffsetCommitRequest::default()
+            .with_group_id(kafka_protocol::messages::GroupId("g".into()))
+            .with_topics(topics)
+    }
+
+    fn answered(topic: &str, code: i16) -> TxnOffsetCommitResponseTopic {
+        let p = TxnOffsetCommitResponsePartition::default().with_partition_index(4).with_error_code(code);
+        TxnOffsetCommitResponseTopic::default().with_name(name(topic)).with_partitions(vec![p])
+    }
+
+    #[test]
+    fn positions_in_without_epochs() {
+        for version in versions::<TxnOffsetCommitRequest>() {
+            let epoch = if version >= 2 { EPOCH } else { -1 };
+            let req = request_of(vec![asked("orders", 1042, epoch), asked(HIDDEN, 5, -1), asked("other", -1, -1)]);
+            let want = request_of(vec![asked("orders", 42, -1), asked("other", -1, -1)]);
+            assert_eq!(to_cluster(version, &req), want, "v{version}");
+
+            let resp = TxnOffsetCommitResponse::default().with_topics(vec![answered("orders", 0)]);
+            let want = resp.clone().with_topics(vec![answered("orders", 0), answered(HIDDEN, 3)]);
+            assert_eq!(to_client(version, &req, &resp), want, "v{version}");
+        }
+    }
+
+    #[test]
+    fn a_made_up_error_answers_every_partition() {
+        for version in versions::<TxnOffsetCommitRequest>() {
+            let want = TxnOffsetCommitResponse::default().with_topics(vec![answered("orders", 27)]);
+            assert_eq!(made_up(version, &request_of(vec![asked("orders", 1, -1)]), 27), want, "v{version}");
+        }
+    }
+}
