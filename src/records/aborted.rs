@@ -1,7 +1,7 @@
 //! Which batches of a `read_committed` fetch are data: the consumer's own algorithm (KIP-98; Kafka class
 //! `CompletedFetch`).
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 
 use super::batch::Batch;
 use super::record::{RecordError, Section};
@@ -32,7 +32,7 @@ pub struct AbortedFilter {
     /// (first offset, producer id), highest offset first: the next one to begin is the last.
     pending: Vec<(i64, i64)>,
     /// Producers whose batches belong to an aborted transaction, until its marker.
-    aborting: HashSet<i64>,
+    aborting: BTreeSet<i64>,
 }
 
 impl AbortedFilter {
@@ -40,7 +40,7 @@ impl AbortedFilter {
     pub fn new(aborted: impl IntoIterator<Item = (i64, i64)>) -> AbortedFilter {
         let mut pending: Vec<(i64, i64)> = aborted.into_iter().map(|(producer, first)| (first, producer)).collect();
         pending.sort_unstable_by(|a, b| b.cmp(a));
-        AbortedFilter { pending, aborting: HashSet::new() }
+        AbortedFilter { pending, aborting: BTreeSet::new() }
     }
 
     /// Judges the next batch. Only control batches are opened; an error means that one could not be read.
