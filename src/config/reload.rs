@@ -17,7 +17,6 @@ pub(super) fn changes(old: &Config, new: &Config) -> Changes {
         ("groups", old.groups != new.groups),
         ("topics", old.topics != new.topics),
         ("cutover", old.cutover != new.cutover),
-        ("metrics", old.metrics != new.metrics),
         ("limits.hold_deadline", old.limits.hold_deadline != new.limits.hold_deadline),
     ];
     let restart = [
@@ -27,6 +26,7 @@ pub(super) fn changes(old: &Config, new: &Config) -> Changes {
         ("clusters", bootstraps(old) != bootstraps(new)),
         ("listener", old.listener != new.listener),
         ("admin", old.admin != new.admin),
+        ("metrics", old.metrics != new.metrics),
         ("limits.max_frame", old.limits.max_frame != new.limits.max_frame),
         ("limits.max_connections", old.limits.max_connections != new.limits.max_connections),
         ("limits.tee_buffer", old.limits.tee_buffer != new.limits.tee_buffer),

@@ -89,7 +89,7 @@ fn errors_name_the_place_and_the_remedy() {
         ("[topics]\non_delete = \"drop\"\n", "k.toml:8:13: unknown value `drop`; it can be: keep, follow"),
         ("[listener]\nbind = \"9092\"\n", "k.toml:8:8: listener.bind: `9092` is not an IP address and a port"),
         (
-            "[listener]\nbrokers = \"127.0.0.1:9050-9100\"\n",
+            "[listener]\nbrokers = \"127.0.0.1:9090-9100\"\n",
             "k.toml:8:11: listener.brokers: the range contains listener.bind, 127.0.0.1:9092",
         ),
         (
