@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::{Catalog, Partition, STATE_TOPIC, Topic, VirtualBrokers};
 use crate::model::{ClusterIx, Generation};
 use crate::offsets::{PartitionOffsets, generation_of, real_epoch, virtual_epoch};
-use crate::records::batch::{Relabel, relabel};
+use crate::records::{Relabel, relabel};
 use crate::rewrite::Translate;
 
 /// Makes the partition or topic entry when a reply names one for the first time.
@@ -127,12 +127,17 @@ impl Translate for View {
         if map.is_identity() && offsets.cuts().len() <= 1 && self.is_identity() {
             return records;
         }
-        relabel(records, |header| match map.to_logical(header.base_offset) {
+        let relabelled = relabel(records, |header| match map.to_logical(header.base_offset) {
             Some(base_offset) => Relabel::Keep {
                 base_offset,
                 leader_epoch: virtual_epoch(offsets.generation_at(base_offset), header.leader_epoch),
             },
             None => Relabel::Drop,
+        });
+        // A batch that cannot be read cannot be shown under its logical offset: the consumer asks again.
+        relabelled.unwrap_or_else(|error| {
+            tracing::error!(partition = %partition.tp, %error, "fetched records cannot be relabelled");
+            Bytes::new()
         })
     }
 }

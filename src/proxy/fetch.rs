@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::Context;
 use crate::catalog::{Partition, View};
 use crate::config::TeeMode;
-use crate::records::batch::Batches;
+use crate::records::Batches;
 use crate::rewrite::{self, Translate};
 
 /// How long a reply may wait for the standby to get what it shows; then it is cut short there.
@@ -70,13 +70,13 @@ async fn cap(partition: &Arc<Partition>, data: &mut PartitionData, deadline: Ins
     if let Some(records) = &mut data.records {
         let keep: usize = Batches::new(records.clone())
             .map_while(Result::ok)
-            .take_while(|b| b.header.next_offset() <= replicated)
-            .map(|b| b.bytes.len())
+            .take_while(|b| b.header().next_offset() <= replicated)
+            .map(|b| b.bytes().len())
             .sum();
         records.truncate(keep);
     }
 }
 
 fn last_offset(records: &Bytes) -> Option<i64> {
-    Batches::new(records.clone()).map_while(Result::ok).last().map(|b| b.header.next_offset())
+    Batches::new(records.clone()).map_while(Result::ok).last().map(|b| b.header().next_offset())
 }

@@ -16,9 +16,9 @@ use super::Context;
 use crate::admin::metrics;
 use crate::catalog::{InSync, Partition, Topic, View};
 use crate::config::{OnStandbyLoss, TeeMode};
-use crate::records::batch::BatchHeader;
+use crate::records::BatchHeader;
 use crate::rewrite::{self, Translate};
-use crate::stream::{Seen, TeeItem, is_client_id};
+use crate::stream::{Seen, TeeItem, is_client_id, seen};
 use crate::wire::header::RequestHeader;
 
 /// Kafka error codes (class Errors).
@@ -212,14 +212,7 @@ fn stored(view: &View, acks: i16, entry: &Entry, answer: &mut PartitionProduceRe
     let (base, next) = (answer.base_offset, answer.base_offset + count);
     let logical = partition.offsets.read().map(view.active).position_out(base);
     if is_client_id(header.producer_id) {
-        let seen = Seen {
-            epoch: header.producer_epoch,
-            first_sequence: header.base_sequence,
-            last_sequence: header.last_sequence(),
-            logical,
-            logical_end: logical + count,
-        };
-        partition.duplicates.lock().record(header.producer_id, seen);
+        partition.duplicates.lock().record(header.producer_id, seen(header, logical));
     }
     if topic.mode == TeeMode::Off {
         partition.acknowledge(logical + count);

@@ -1,1 +1,118 @@
-//! (room to be furnished)
+//! The streams: one task per partition copies the active cluster's log to the standby.
+//!
+//! `topics` keeps the standby's topics like the active cluster's, `partition` is the stream of one partition, `writer`
+//! shares produce requests between streams, `poll` finds what bypassed the proxy, `verify` compares the two clusters.
+
+mod open;
+mod partition;
+mod poll;
+mod topics;
+mod writer;
+
+pub use topics::TopicSync;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::catalog::{Catalog, Partition};
+use crate::config::TeeMode;
+use crate::model::{ClusterIx, Generation, TopicPartition};
+use crate::state::Store;
+use crate::upstream::Cluster;
+
+/// What the streams of one generation share.
+pub struct Direction {
+    pub generation: Generation,
+    pub from: ClusterIx,
+    pub active: Cluster,
+    pub standby: Cluster,
+    /// Cluster names, by index.
+    pub names: [String; 2],
+    pub catalog: Arc<Catalog>,
+    pub store: Arc<Store>,
+    writer: writer::Writer,
+}
+
+impl Direction {
+    pub fn to(&self) -> ClusterIx {
+        self.from.other()
+    }
+
+    /// The standby's name, for keys of the state topic.
+    pub fn standby_name(&self) -> &str {
+        &self.names[self.to().ix()]
+    }
+}
+
+/// All streams of one generation; dropped or stopped at its end.
+pub struct Streams {
+    direction: Arc<Direction>,
+    running: Mutex<HashMap<TopicPartition, ()>>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl Streams {
+    pub fn start(
+        generation: Generation,
+        from: ClusterIx,
+        clusters: (Cluster, Cluster),
+        names: [String; 2],
+        catalog: Arc<Catalog>,
+        store: Arc<Store>,
+    ) -> Arc<Self> {
+        let (active, standby) = clusters;
+        let stop = CancellationToken::new();
+        let tasks = TaskTracker::new();
+        let writer = writer::Writer::new(standby.clone(), tasks.clone(), stop.clone());
+        let direction = Arc::new(Direction { generation, from, active, standby, names, catalog, store, writer });
+        let streams = Arc::new(Streams { direction: direction.clone(), running: Mutex::default(), tasks, stop });
+        streams.spawn(poll::run(direction));
+        streams
+    }
+
+    pub fn direction(&self) -> &Arc<Direction> {
+        &self.direction
+    }
+
+    /// Starts the stream of every partition that is to be copied and has none yet.
+    pub fn cover(&self, partitions: &[Arc<Partition>]) {
+        for partition in partitions.iter().filter(|p| p.mode != TeeMode::Off && !p.is_retired()) {
+            if self.running.lock().insert(partition.tp.clone(), ()).is_none() {
+                self.spawn(partition::run(self.direction.clone(), partition.clone()));
+            }
+        }
+    }
+
+    /// A topic was deleted: its streams have ended by themselves, a topic of the same name gets new ones.
+    pub fn uncover(&self, topic: &str) {
+        self.running.lock().retain(|tp, ()| &*tp.topic != topic);
+    }
+
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let stop = self.stop.clone();
+        self.tasks.spawn(async move {
+            tokio::select! {
+                () = task => {}
+                () = stop.cancelled() => {}
+            }
+        });
+    }
+
+    /// Stops every stream and waits until none can write any more.
+    pub async fn stop(&self) {
+        self.stop.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+}
+
+impl Drop for Streams {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}

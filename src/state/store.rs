@@ -12,10 +12,7 @@ use super::records::{Key, Stored};
 use super::Image;
 use crate::catalog::STATE_TOPIC;
 use crate::model::{ClusterIx, Generation, TopicPartition};
-use crate::records::batch::Batches;
-use crate::records::build::{NewRecord, build};
-use crate::records::compress::Codec;
-use crate::records::record::records_of;
+use crate::records::{Batch, Batches, Codec, NewRecord, Section, Stamp, build};
 use crate::stream::client_producer_id;
 use crate::upstream::{Cluster, FetchFrom, FetchOptions, OffsetSpec, UpstreamError};
 
@@ -170,12 +167,12 @@ impl Store {
     }
 }
 
-fn apply(image: &mut Image, batch: &crate::records::batch::Batch) -> Result<(), String> {
+fn apply(image: &mut Image, batch: &Batch) -> Result<(), String> {
     if batch.header().is_control() {
         return Ok(());
     }
-    let section = records_of(batch).map_err(|e| e.to_string())?;
-    for record in section.iter() {
+    let section = Section::open(batch).map_err(|e| e.to_string())?;
+    for record in section.records() {
         let record = record.map_err(|e| e.to_string())?;
         if let Some(key) = record.key {
             image.apply(key, record.value)?;
@@ -195,7 +192,7 @@ async fn offset(client: &Cluster, tp: &TopicPartition, spec: OffsetSpec) -> Resu
 
 /// Collects what waits into batches and writes them, one at a time: later records never overtake earlier ones.
 async fn writer(cluster: Cluster, mut jobs: mpsc::Receiver<Job>) {
-    let mut stamp = crate::records::header::Stamp { producer_id: client_producer_id(rand::random()), producer_epoch: 0, base_sequence: 0 };
+    let mut stamp = Stamp { producer_id: client_producer_id(rand::random()), producer_epoch: 0, base_sequence: 0 };
     while let Some(first) = jobs.recv().await {
         let mut waiting = vec![first];
         let mut size = job_size(&waiting[0]);
@@ -218,7 +215,7 @@ fn job_size(job: &Job) -> usize {
     job.entries.iter().map(|e| e.key.len() + e.value.len() + 32).sum()
 }
 
-async fn write(cluster: &Cluster, jobs: &[Job], stamp: &mut crate::records::header::Stamp) -> Result<(), String> {
+async fn write(cluster: &Cluster, jobs: &[Job], stamp: &mut Stamp) -> Result<(), String> {
     let entries: Vec<&Entry> = jobs.iter().flat_map(|j| &j.entries).collect();
     let tp = TopicPartition::new(STATE_TOPIC, 0);
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as i64;
@@ -240,7 +237,7 @@ async fn write(cluster: &Cluster, jobs: &[Job], stamp: &mut crate::records::head
             Ok(_) => stamp.base_sequence = ((i64::from(stamp.base_sequence) + n as i64) % (1 << 31)) as i32,
             Err(e) => {
                 // Whether it is stored is not known: a new identity keeps later batches acceptable either way.
-                *stamp = crate::records::header::Stamp { producer_id: client_producer_id(rand::random()), producer_epoch: 0, base_sequence: 0 };
+                *stamp = Stamp { producer_id: client_producer_id(rand::random()), producer_epoch: 0, base_sequence: 0 };
                 return Err(e.to_string());
             }
         }

@@ -6,7 +6,7 @@ mod plan;
 mod tee;
 
 pub use duplicates::{DuplicateWindow, Seen};
-pub use plan::{Append, Cursor, Plan, PlanError, Stamp, StampState, apply_breaks, plan};
+pub use plan::{Append, Cursor, Plan, PlanError, Stamp, StampState, apply_breaks, plan, plan_teed, seen};
 pub use tee::{TeeBuffer, TeeItem};
 
 /// Producer ids that the proxy hands out (and stamps with) have bit 62 set: no cluster ever allocates one.

@@ -5,9 +5,10 @@ use bytes::Bytes;
 
 use super::{Seen, is_client_id};
 use crate::offsets::{OffsetMap, Run};
-use crate::records::aborted::{Class, ReadCommitted};
-use crate::records::batch::{self, Batch, BatchError};
-use crate::records::dense::{self, DenseError, Fix};
+use crate::records::{
+    AbortedFilter, Batch, BatchError, BatchHeader, DenseError, Fix, Piece, RecordError, Stamp as Producer, Verdict, as_sent,
+    restamp, split_dense,
+};
 
 /// The producer identity and sequence that a stream stamps with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +19,10 @@ pub struct StampState {
 }
 
 impl StampState {
+    fn producer(&self) -> Producer {
+        Producer { producer_id: self.producer_id, producer_epoch: self.epoch, base_sequence: self.next_sequence }
+    }
+
     /// Moves on behind a batch of `count` records. Sequences wrap from int32 max to 0 (Kafka class DefaultRecordBatch).
     pub fn advance(&mut self, count: i64) {
         self.next_sequence = ((i64::from(self.next_sequence) + count) % (1 << 31)) as i32;
@@ -37,7 +42,7 @@ pub enum Stamp {
 #[derive(Clone, Debug)]
 pub struct Append {
     /// The batch, dense and in create time; stamped when it is sent.
-    pub batch: Bytes,
+    pub batch: Batch,
     pub stamp: Stamp,
     pub logical: i64,
     pub count: i64,
@@ -54,15 +59,8 @@ impl Append {
     /// does not know the sequence before it: compaction or retention took the batches in between).
     pub fn bytes(&self, state: &StampState, forced: bool) -> Bytes {
         match self.stamp {
-            Stamp::Client if !forced => self.batch.clone(),
-            _ => batch::restamp(
-                &self.batch,
-                batch::Stamp {
-                    producer_id: state.producer_id,
-                    producer_epoch: state.epoch,
-                    base_sequence: state.next_sequence,
-                },
-            ),
+            Stamp::Client if !forced => as_sent(&self.batch),
+            _ => restamp(&self.batch, state.producer()),
         }
     }
 }
@@ -81,6 +79,8 @@ pub struct Plan {
 pub enum PlanError {
     #[error("the active cluster's log holds a batch that cannot be read: {0}")]
     Batch(#[from] BatchError),
+    #[error("a control batch of the active cluster's log cannot be read: {0}")]
+    Control(#[from] RecordError),
     #[error("a batch of the active cluster's log cannot be made dense: {0}")]
     Dense(#[from] DenseError),
     #[error(
@@ -107,17 +107,17 @@ pub fn plan(
     active: &OffsetMap,
     standby: &OffsetMap,
 ) -> Result<Plan, PlanError> {
-    let mut filter = ReadCommitted::new(aborted);
+    let mut filter = AbortedFilter::new(aborted);
     let mut plan = Plan { appends: Vec::new(), active_next: cursor.active_next, breaks: Vec::new() };
     let mut last = standby.runs().last().map(|r| (r.logical, r.cluster));
     let mut end = cursor.standby_end;
     for batch in batches {
         let batch = batch?;
-        let class = filter.classify(&batch);
-        if batch.header.next_offset() <= cursor.active_next {
+        let class = filter.judge(&batch)?;
+        if batch.header().next_offset() <= cursor.active_next {
             continue;
         }
-        if class == Class::Data {
+        if class == Verdict::Data {
             for append in pieces(&batch, cursor.active_next, active)? {
                 let append = Append { standby_base: end, ..append };
                 match last.map(|(logical, cluster)| logical + (end - cluster)) {
@@ -134,7 +134,7 @@ pub fn plan(
                 plan.appends.push(append);
             }
         }
-        plan.active_next = batch.header.next_offset();
+        plan.active_next = batch.header().next_offset();
         if let Some(last) = plan.appends.last_mut() {
             last.active_next = plan.active_next;
         }
@@ -151,46 +151,72 @@ pub fn apply_breaks(map: &mut OffsetMap, breaks: &[(i64, i64)]) {
     }
 }
 
+/// Plans one batch that the tee holds: `batch` as the client sent it, stored by the active cluster at
+/// `cursor.active_next`.
+pub fn plan_teed(batch: Bytes, cursor: Cursor, active: &OffsetMap, standby: &OffsetMap) -> Result<Plan, PlanError> {
+    let batch = Batch::new(batch)?;
+    let next = cursor.active_next + i64::from(batch.header().count);
+    let mut plan = Plan { appends: Vec::new(), active_next: next, breaks: Vec::new() };
+    let Some(logical) = active.to_logical(cursor.active_next) else { return Ok(plan) };
+    let append = Append { standby_base: cursor.standby_end, active_next: next, ..whole(batch, logical) };
+    let last = standby.runs().last().map(|r| r.logical + (cursor.standby_end - r.cluster));
+    match last {
+        Some(expected) if expected == logical => {}
+        Some(expected) if expected > logical => {
+            return Err(PlanError::Backwards { logical, standby: cursor.standby_end });
+        }
+        _ => plan.breaks.push((logical, cursor.standby_end)),
+    }
+    plan.appends.push(append);
+    Ok(plan)
+}
+
+/// A batch that crosses as it is.
+fn whole(batch: Batch, logical: i64) -> Append {
+    let header = batch.header();
+    let client = is_client_id(header.producer_id) && !header.is_transactional();
+    let count = i64::from(header.count);
+    Append {
+        stamp: if client { Stamp::Client } else { Stamp::Stream },
+        logical,
+        count,
+        standby_base: 0,
+        active_next: header.next_offset(),
+        seen: client.then(|| (header.producer_id, seen(header, logical))),
+        batch,
+    }
+}
+
+/// How a retry of a stored batch is known.
+pub fn seen(header: &BatchHeader, logical: i64) -> Seen {
+    Seen {
+        epoch: header.producer_epoch,
+        first_sequence: header.base_sequence,
+        last_sequence: header.last_sequence(),
+        logical,
+        logical_end: logical + i64::from(header.count),
+    }
+}
+
 /// One source batch as dense appends (standby offsets are filled in by the caller), records below `from` left out.
 fn pieces(batch: &Batch, from: i64, active: &OffsetMap) -> Result<Vec<Append>, PlanError> {
-    let header = &batch.header;
-    let whole = header.is_dense() && !header.log_append_time() && header.base_offset >= from;
-    if whole {
-        let Some(logical) = active.to_logical(header.base_offset) else { return Ok(Vec::new()) };
-        let client = is_client_id(header.producer_id) && !header.is_transactional();
-        let count = i64::from(header.count);
-        let seen = client.then(|| {
-            let seen = Seen {
-                epoch: header.producer_epoch,
-                first_sequence: header.base_sequence,
-                last_sequence: header.last_sequence(),
-                logical,
-                logical_end: logical + count,
-            };
-            (header.producer_id, seen)
-        });
-        return Ok(vec![Append {
-            batch: batch::as_sent(&batch.bytes),
-            stamp: if client { Stamp::Client } else { Stamp::Stream },
-            logical,
-            count,
-            standby_base: 0,
-            active_next: header.next_offset(),
-            seen,
-        }]);
+    let header = batch.header();
+    if header.is_dense() && !header.log_append_time() && header.base_offset >= from {
+        let logical = active.to_logical(header.base_offset);
+        return Ok(logical.map(|logical| whole(batch.clone(), logical)).into_iter().collect());
     }
-    let pieces = dense::split_dense(batch, Fix::Explicit, from)?;
-    let append = |p: dense::Piece| {
-        let offset = p.first_offset;
-        active.to_logical(offset).map(|logical| Append {
-            batch: p.bytes,
+    let append = |p: Piece| -> Result<Option<Append>, PlanError> {
+        let Some(logical) = active.to_logical(p.first_offset) else { return Ok(None) };
+        Ok(Some(Append {
+            batch: Batch::new(p.bytes)?,
             stamp: Stamp::Stream,
             logical,
             count: i64::from(p.count),
             standby_base: 0,
-            active_next: offset + i64::from(p.count),
+            active_next: p.first_offset + i64::from(p.count),
             seen: None,
-        })
+        }))
     };
-    Ok(pieces.into_iter().filter_map(append).collect())
+    let pieces = split_dense(batch, Fix::MakeExplicit, from)?;
+    pieces.into_iter().map(append).filter_map(Result::transpose).collect()
 }

@@ -1,0 +1,202 @@
+//! Opening a stream: where the standby's log stands, whether it is the copy it should be, where the copy goes on.
+//!
+//! The offset map is stored before any append that changes it, so the standby's log end alone says what is there: the map
+//! up to that end is exact, whoever died when.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::Direction;
+use crate::catalog::Partition;
+use crate::model::TopicPartition;
+use crate::records::{Batches, Section};
+use crate::stream::{Cursor, StampState, stream_producer_id};
+use crate::upstream::{Cluster, FetchFrom, FetchOptions, Isolation, OffsetSpec};
+
+/// Why a stream is not open.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Try again: something is not there yet or not reachable.
+    #[error("{0}")]
+    NotYet(String),
+    /// The standby's log is not the copy it should be.
+    #[error("{0}")]
+    Diverged(String),
+}
+
+/// An open stream.
+pub struct Opened {
+    pub cursor: Cursor,
+    pub stamp: StampState,
+}
+
+/// Ends of one log.
+#[derive(Clone, Copy, Debug)]
+struct Log {
+    start: i64,
+    end: i64,
+}
+
+pub async fn open(direction: &Direction, partition: &Partition) -> Result<Opened, OpenError> {
+    let tp = &partition.tp;
+    let standby = log(&direction.standby, tp).await.map_err(|e| OpenError::NotYet(format!("standby: {e}")))?;
+    let active = log(&direction.active, tp).await.map_err(|e| OpenError::NotYet(format!("active cluster: {e}")))?;
+    let epoch_end = log_end(&direction.standby, tp).await.map_err(OpenError::NotYet)?;
+    if epoch_end.is_some_and(|end| end > standby.end) {
+        return Err(OpenError::NotYet("the standby's replicas have not agreed on the end of the log yet".into()));
+    }
+    let offsets = partition.offsets.read().clone();
+    let (from, to) = (offsets.map(direction.from), offsets.map(direction.to()));
+    let logical = if to.is_empty() {
+        if standby.end > standby.start {
+            return Err(OpenError::Diverged(format!(
+                "the standby's partition holds records {} to {} that nobody copied there; delete the topic on the standby, \
+                 or exclude it from the tee",
+                standby.start, standby.end
+            )));
+        }
+        from.position_out(active.start)
+    } else {
+        let open_ended = to.cluster_end() == i64::MAX;
+        let mut filled = to.clone();
+        filled.close_at_cluster(standby.end);
+        if open_ended && standby.end > standby.start {
+            compare_tails(direction, tp, &filled, from, standby, active).await?;
+        }
+        // Behind a cut that this cluster lost, copying begins at the generation's first offset.
+        let cut = offsets.cuts().last().filter(|_| !open_ended).map_or(0, |&(_, logical)| logical);
+        filled.logical_end().max(cut)
+    };
+    let next = from.position_in(logical);
+    if next > active.end {
+        return Err(OpenError::Diverged(format!(
+            "the standby has records up to logical offset {logical}, the active cluster's log ends at {} (offset {})",
+            from.position_out(active.end),
+            active.end
+        )));
+    }
+    if next < active.start && !to.is_empty() {
+        tracing::warn!(%tp, from = next, to = active.start, "the active cluster has deleted records before they were copied");
+    }
+    let cursor = Cursor { active_next: next.max(active.start), standby_end: standby.end };
+    let stamp = stamp(direction, tp).await?;
+    Ok(Opened { cursor, stamp })
+}
+
+async fn log(cluster: &Cluster, tp: &TopicPartition) -> Result<Log, String> {
+    let start = offset(cluster, tp, OffsetSpec::Earliest).await?;
+    let end = offset(cluster, tp, OffsetSpec::Latest).await?;
+    Ok(Log { start, end })
+}
+
+async fn offset(cluster: &Cluster, tp: &TopicPartition, spec: OffsetSpec) -> Result<i64, String> {
+    let mut found = cluster.list_offsets(std::slice::from_ref(tp), spec).await.map_err(|e| e.to_string())?;
+    match found.remove(tp) {
+        Some(Ok(offset)) => Ok(offset),
+        Some(Err(e)) => Err(e.to_string()),
+        None => Err("no answer for the partition".into()),
+    }
+}
+
+/// The leader's log end: above the high watermark while replicas still fetch. `None` where the leader epoch is not known.
+async fn log_end(cluster: &Cluster, tp: &TopicPartition) -> Result<Option<i64>, String> {
+    let snapshot = cluster.snapshot().await.map_err(|e| e.to_string())?;
+    let Some(epoch) = snapshot.partition(&tp.topic, tp.partition).map(|p| p.leader_epoch).filter(|&e| e >= 0) else {
+        return Ok(None);
+    };
+    let mut ends = cluster.offset_for_leader_epoch(&[(tp.clone(), epoch)]).await.map_err(|e| e.to_string())?;
+    match ends.remove(tp) {
+        Some(Ok(end)) => Ok(Some(end.end_offset).filter(|&e| e >= 0)),
+        Some(Err(e)) => Err(e.to_string()),
+        None => Ok(None),
+    }
+}
+
+/// The identity that the stream stamps with: the sequence goes on where the standby knows it to be, so that an append that
+/// a killed predecessor had under way and ours are one and the same to the broker.
+async fn stamp(direction: &Direction, tp: &TopicPartition) -> Result<StampState, OpenError> {
+    let producer_id = stream_producer_id(&tp.topic, tp.partition, direction.to());
+    let not_yet = |e: String| OpenError::NotYet(format!("standby: {e}"));
+    let found = direction.standby.describe_producers(std::slice::from_ref(tp)).await;
+    let mut found = found.map_err(|e| not_yet(e.to_string()))?;
+    let producers = match found.remove(tp) {
+        Some(Ok(producers)) => producers,
+        Some(Err(e)) => return Err(not_yet(e.to_string())),
+        None => Vec::new(),
+    };
+    let mut stamp = StampState { producer_id, epoch: 0, next_sequence: 0 };
+    if let Some(own) = producers.iter().find(|p| p.producer_id == producer_id) {
+        stamp.epoch = i16::try_from(own.producer_epoch).unwrap_or(0);
+        stamp.next_sequence = own.last_sequence.max(0);
+        stamp.advance(1);
+    }
+    Ok(stamp)
+}
+
+/// The standby's last record must be the active cluster's record of the same logical offset: else somebody else wrote there,
+/// or the clusters are not what they were.
+async fn compare_tails(
+    direction: &Direction,
+    tp: &TopicPartition,
+    filled: &crate::offsets::OffsetMap,
+    from: &crate::offsets::OffsetMap,
+    standby: Log,
+    active: Log,
+) -> Result<(), OpenError> {
+    let last = standby.end - 1;
+    let Some(logical) = filled.to_logical(last) else { return Ok(()) };
+    let Some(source) = from.to_cluster(logical).filter(|&s| s >= active.start) else { return Ok(()) };
+    if source >= active.end {
+        return Err(OpenError::Diverged(format!(
+            "the standby holds a record at logical offset {logical} (its offset {last}), beyond the end of the active \
+             cluster's log (offset {})",
+            active.end
+        )));
+    }
+    let copy = record_at(&direction.standby, tp, last).await.map_err(OpenError::NotYet)?;
+    let original = record_at(&direction.active, tp, source).await.map_err(OpenError::NotYet)?;
+    match (copy, original) {
+        // Compaction may have taken either.
+        (None, _) | (_, None) => Ok(()),
+        (Some(copy), Some(original)) if copy == original => Ok(()),
+        _ => Err(OpenError::Diverged(format!(
+            "the record at the standby's offset {last} is not the active cluster's at offset {source} (logical {logical})"
+        ))),
+    }
+}
+
+/// A record's content: timestamp, key, value.
+type Content = (i64, Option<Bytes>, Option<Bytes>);
+
+/// The record at exactly this cluster offset; `None` if there is none.
+async fn record_at(cluster: &Cluster, tp: &TopicPartition, offset: i64) -> Result<Option<Content>, String> {
+    let options = FetchOptions {
+        max_wait: Duration::from_millis(100),
+        max_bytes: 1,
+        isolation: Isolation::ReadUncommitted,
+        ..Default::default()
+    };
+    let from = FetchFrom { tp: tp.clone(), offset, max_bytes: 1, current_leader_epoch: None };
+    let mut fetched = cluster.fetch(&[from], &options).await.map_err(|e| e.to_string())?;
+    let Some(part) = fetched.remove(tp) else { return Ok(None) };
+    if part.error != 0 {
+        return Err(format!("reading offset {offset} failed with Kafka error {}", part.error));
+    }
+    for batch in Batches::new(part.records) {
+        let batch = batch.map_err(|e| e.to_string())?;
+        if batch.header().is_control() || batch.header().next_offset() <= offset {
+            continue;
+        }
+        let section = Section::open(&batch).map_err(|e| e.to_string())?;
+        for record in section.records() {
+            let record = record.map_err(|e| e.to_string())?;
+            if section.offset(&record) == offset {
+                let own = |b: Option<&[u8]>| b.map(Bytes::copy_from_slice);
+                return Ok(Some((section.timestamp(&record), own(record.key), own(record.value))));
+            }
+        }
+        return Ok(None);
+    }
+    Ok(None)
+}

@@ -1,0 +1,323 @@
+//! The stream of one partition: takes batches from the tee while they follow each other, fetches whatever is missing, and
+//! appends one batch at a time to the standby.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::Direction;
+use super::open::{OpenError, Opened, open};
+use crate::admin::metrics;
+use crate::catalog::{Partition, StreamState};
+use crate::config::TeeMode;
+use crate::records::Batches;
+use crate::state::records::RUNS_PER_RECORD;
+use crate::state::{InSyncRecord, Key, MapRecord};
+use crate::stream::{Append, Cursor, Plan, Stamp, StampState, apply_breaks, plan, plan_teed};
+use crate::upstream::{FetchFrom, FetchOptions, Isolation};
+
+/// Bytes fetched at a time while catching up.
+const FETCH_BYTES: i32 = 2 << 20;
+/// How long a batch that is missing in front of teed ones may still come by the tee (replies overtake each other on
+/// different connections) before it is fetched.
+const REORDER_WAIT: Duration = Duration::from_millis(3);
+/// Pause when a fetch finds nothing although the log is known to go on (below the high watermark in a moment, or an open
+/// transaction), growing to the second.
+const EMPTY_WAIT: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(100));
+/// Pause between attempts on a standby that refuses or cannot be reached, growing to the second.
+const RETRY_WAIT: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
+
+/// Kafka error codes (class Errors).
+const OUT_OF_ORDER_SEQUENCE: i16 = 45;
+const INVALID_PRODUCER_EPOCH: i16 = 47;
+const OFFSET_OUT_OF_RANGE: i16 = 1;
+
+/// Why the stream must be opened again.
+enum Stop {
+    Reopen(String),
+    Diverged(String),
+}
+
+struct Stream {
+    direction: Arc<Direction>,
+    partition: Arc<Partition>,
+    cursor: Cursor,
+    stamp: StampState,
+}
+
+/// Runs until it is cancelled, the topic is gone, or the standby has diverged.
+pub async fn run(direction: Arc<Direction>, partition: Arc<Partition>) {
+    let mut pause = RETRY_WAIT.0;
+    while !partition.is_retired() {
+        match open(&direction, &partition).await {
+            Ok(Opened { cursor, stamp }) => {
+                pause = RETRY_WAIT.0;
+                let mut stream = Stream { direction: direction.clone(), partition: partition.clone(), cursor, stamp };
+                stream.publish();
+                match stream.pump().await {
+                    Stop::Reopen(reason) => {
+                        tracing::info!(partition = %partition.tp, reason, "stream is opened again");
+                        partition.set_state(StreamState::Waiting(reason));
+                    }
+                    Stop::Diverged(reason) => return diverged(&partition, reason),
+                }
+            }
+            Err(OpenError::NotYet(reason)) => partition.set_state(StreamState::Waiting(reason)),
+            Err(OpenError::Diverged(reason)) => return diverged(&partition, reason),
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(RETRY_WAIT.1);
+    }
+    partition.set_state(StreamState::Off);
+}
+
+fn diverged(partition: &Partition, reason: String) {
+    tracing::error!(partition = %partition.tp, reason, "the standby's copy has diverged; its stream stays stopped");
+    partition.set_state(StreamState::Diverged(reason));
+}
+
+impl Stream {
+    async fn pump(&mut self) -> Stop {
+        let mut empty = EMPTY_WAIT.0;
+        self.partition.set_state(StreamState::CatchUp);
+        loop {
+            if self.partition.is_retired() {
+                return Stop::Reopen("the topic is gone".into());
+            }
+            let next = self.cursor.active_next;
+            let (teed, first, end) = self.partition.with_tee(|t| (t.take(next), t.first(), t.seen_end()));
+            if let Some(item) = teed {
+                if let Err(stop) = self.teed(item.batch).await {
+                    return stop;
+                }
+                self.partition.set_state(StreamState::Tee);
+                continue;
+            }
+            if end <= next {
+                self.level().await;
+                self.partition.woken().await;
+                continue;
+            }
+            if first.is_some() && tokio::time::timeout(REORDER_WAIT, self.partition.woken()).await.is_ok() {
+                continue;
+            }
+            match self.catch_up().await {
+                Ok(true) => empty = EMPTY_WAIT.0,
+                Ok(false) => {
+                    tokio::time::sleep(empty).await;
+                    empty = (empty * 2).min(EMPTY_WAIT.1);
+                }
+                Err(stop) => return stop,
+            }
+        }
+    }
+
+    /// The stream is level with the active cluster as far as it knows.
+    async fn level(&mut self) {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        self.partition.set_level_at_ms(now.as_millis() as i64);
+        self.partition.set_state(StreamState::Tee);
+        if self.partition.mode != TeeMode::Sync || self.partition.in_sync() {
+            return;
+        }
+        // Acknowledgements wait again from here on; only then is the state stored: dying in between is on the safe side.
+        self.partition.set_in_sync(true);
+        let tp = &self.partition.tp;
+        let key = Key::InSync { topic: tp.topic.to_string(), partition: tp.partition };
+        let from = self.partition.offsets.read().map(self.direction.from).position_out(self.cursor.active_next);
+        let store = &self.direction.store;
+        let record = || vec![store.entry(&key, &InSyncRecord { in_sync: true, from })];
+        if let Err(error) = store.write(self.direction.from, record()).await {
+            tracing::warn!(%tp, %error, "the standby is in sync again, which could not be stored");
+        }
+        store.write_soon(self.direction.to(), record());
+        tracing::info!(%tp, "the standby is in sync again");
+    }
+
+    async fn teed(&mut self, batch: Bytes) -> Result<(), Stop> {
+        let plan = {
+            let offsets = self.partition.offsets.read();
+            plan_teed(batch, self.cursor, offsets.map(self.direction.from), offsets.map(self.direction.to()))
+        };
+        match plan {
+            Ok(plan) => self.execute(plan).await,
+            Err(error) => Err(Stop::Diverged(error.to_string())),
+        }
+    }
+
+    /// Fetches the next piece of the log; `false`: nothing there yet.
+    async fn catch_up(&mut self) -> Result<bool, Stop> {
+        let tp = &self.partition.tp;
+        let options = FetchOptions {
+            max_wait: Duration::ZERO,
+            max_bytes: FETCH_BYTES,
+            isolation: Isolation::ReadCommitted,
+            ..Default::default()
+        };
+        let next = self.cursor.active_next;
+        let from = FetchFrom { tp: tp.clone(), offset: next, max_bytes: FETCH_BYTES, current_leader_epoch: None };
+        let fetched = self.direction.active.fetch(&[from], &options).await;
+        let part = match fetched.map(|mut f| f.remove(tp)) {
+            Ok(Some(part)) => part,
+            Ok(None) => return Ok(false),
+            Err(error) => {
+                self.partition.set_state(StreamState::Waiting(format!("active cluster: {error}")));
+                return Ok(false);
+            }
+        };
+        match part.error {
+            0 => {}
+            OFFSET_OUT_OF_RANGE => return Err(Stop::Reopen(format!("offset {next} is out of the active log's range"))),
+            code => {
+                self.partition.set_state(StreamState::Waiting(format!("active cluster: Kafka error {code}")));
+                return Ok(false);
+            }
+        }
+        self.partition.advance(|p| p.active_end = p.active_end.max(part.high_watermark));
+        let bytes = part.records.len();
+        let plan = {
+            let offsets = self.partition.offsets.read();
+            let (from, to) = (offsets.map(self.direction.from), offsets.map(self.direction.to()));
+            plan(Batches::new(part.records), part.aborted, self.cursor, from, to)
+        };
+        let plan = plan.map_err(|e| Stop::Diverged(e.to_string()))?;
+        if plan.active_next == next {
+            if part.last_stable_offset < part.high_watermark && part.last_stable_offset <= next {
+                self.partition.set_state(StreamState::Waiting("a transaction is open on the active cluster".into()));
+            }
+            return Ok(false);
+        }
+        self.partition.set_state(StreamState::CatchUp);
+        metrics::caught_up(bytes);
+        self.execute(plan).await?;
+        Ok(true)
+    }
+
+    async fn execute(&mut self, plan: Plan) -> Result<(), Stop> {
+        if !plan.breaks.is_empty() {
+            self.store_breaks(&plan.breaks).await;
+        }
+        for append in plan.appends {
+            self.append(&append).await?;
+            self.cursor = Cursor { active_next: append.active_next, standby_end: append.standby_base + append.count };
+            if let Some((producer_id, seen)) = append.seen {
+                self.partition.duplicates.lock().record(producer_id, seen);
+            }
+            self.publish();
+        }
+        self.cursor.active_next = plan.active_next;
+        self.publish();
+        Ok(())
+    }
+
+    /// Stores where the map breaks on the standby itself before anything lands there, as often as it takes.
+    async fn store_breaks(&self, breaks: &[(i64, i64)]) {
+        let (to, tp) = (self.direction.to(), &self.partition.tp);
+        let (map, first_changed) = {
+            let mut offsets = self.partition.offsets.write();
+            let map = offsets.map_mut(to);
+            let before = map.runs().len();
+            apply_breaks(map, breaks);
+            (map.clone(), before.min(map.runs().len()).saturating_sub(1) / RUNS_PER_RECORD)
+        };
+        let store = &self.direction.store;
+        let entries = || {
+            let parts = MapRecord::split_from(&map, first_changed).into_iter().enumerate();
+            parts
+                .map(|(i, record)| {
+                    let key = Key::Map {
+                        cluster: self.direction.standby_name().to_string(),
+                        topic: tp.topic.to_string(),
+                        partition: tp.partition,
+                        part: first_changed + i,
+                    };
+                    store.entry(&key, &record)
+                })
+                .collect()
+        };
+        let mut pause = RETRY_WAIT.0;
+        while let Err(error) = store.write(to, entries()).await {
+            self.partition.set_state(StreamState::Waiting(error.to_string()));
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(RETRY_WAIT.1);
+        }
+        store.write_soon(self.direction.from, entries());
+    }
+
+    /// Appends one batch where it must land; comes back when it is there.
+    async fn append(&mut self, append: &Append) -> Result<(), Stop> {
+        let mut forced = false;
+        let mut tried = false;
+        let mut pause = RETRY_WAIT.0;
+        let since = Instant::now();
+        loop {
+            let stamped = forced || append.stamp == Stamp::Stream;
+            let outcome = self.send(append.bytes(&self.stamp, forced)).await;
+            let reason = match outcome {
+                Ok(produced) if produced.error == 0 => {
+                    if stamped {
+                        self.stamp.advance(append.count);
+                    }
+                    if produced.base_offset == append.standby_base {
+                        return Ok(());
+                    }
+                    return Err(self.misplaced(append, produced.base_offset, tried));
+                }
+                // The standby does not know the batch before this one of the same producer.
+                Ok(p) if matches!(p.error, OUT_OF_ORDER_SEQUENCE | INVALID_PRODUCER_EPOCH) && !stamped => {
+                    forced = true;
+                    continue;
+                }
+                Ok(p) if matches!(p.error, OUT_OF_ORDER_SEQUENCE | INVALID_PRODUCER_EPOCH) => {
+                    return Err(Stop::Reopen("the standby expects another sequence of this stream".into()));
+                }
+                Ok(p) => format!("standby: Kafka error {} {}", p.error, p.message.unwrap_or_default()),
+                Err(reason) => reason,
+            };
+            tried = true;
+            if since.elapsed() > Duration::from_millis(200) {
+                self.partition.set_state(StreamState::Waiting(reason));
+            }
+            if self.partition.is_retired() {
+                return Err(Stop::Reopen("the topic is gone".into()));
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(RETRY_WAIT.1);
+        }
+    }
+
+    async fn send(&self, batch: Bytes) -> Result<crate::upstream::ProducedPartition, String> {
+        let tp = &self.partition.tp;
+        let snapshot = self.direction.standby.snapshot().await.map_err(|e| format!("standby: {e}"))?;
+        let leader = snapshot.leader(&tp.topic, tp.partition);
+        let leader = leader.map_err(|code| format!("standby: no leader for the partition (Kafka error {code})"))?;
+        match self.direction.writer.append(leader, tp, batch).await {
+            Some(Ok(produced)) => Ok(produced),
+            Some(Err(error)) => Err(format!("standby: {error}")),
+            None => Err("the stream is stopping".into()),
+        }
+    }
+
+    /// The standby put the batch elsewhere: its log is not what this stream believed.
+    fn misplaced(&self, append: &Append, base: i64, tried: bool) -> Stop {
+        let expected = append.standby_base;
+        if base < expected {
+            // The log was cut (an unclean election), or a retry found its first copy lower down: look again.
+            return Stop::Reopen(format!("the standby stored a batch at {base} instead of {expected} (retried: {tried})"));
+        }
+        Stop::Diverged(format!(
+            "a batch landed at the standby's offset {base} instead of {expected}: somebody else writes to the copy"
+        ))
+    }
+
+    fn publish(&self) {
+        let Cursor { active_next, standby_end } = self.cursor;
+        self.partition.advance(|p| {
+            p.replicated = active_next;
+            p.standby_end = standby_end;
+            p.active_end = p.active_end.max(active_next);
+        });
+    }
+}
