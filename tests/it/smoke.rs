@@ -35,6 +35,7 @@ fn load_rides_through_a_pause_and_a_restart_of_its_broker() {
     load.wait_for_more(1000, MINUTE);
 
     let outcome = load.finish(MINUTE);
+    outcome.assert_no_errors("after the outages");
     assert!(outcome.longest_producer_stall >= Duration::from_millis(600), "{:?}", outcome.longest_producer_stall);
     assert!(outcome.longest_consumer_stall >= Duration::from_millis(600), "{:?}", outcome.longest_consumer_stall);
     let mut history = outcome.history;
@@ -69,6 +70,7 @@ fn three_brokers_of_the_older_kafka_survive_the_loss_of_one() {
         client::leader_and_isr(&cluster.bootstrap(), "numbers", 0).is_ok_and(|(_, in_sync)| in_sync == 3)
     });
     let outcome = load.finish(MINUTE);
+    outcome.assert_no_errors("after the outages");
     let mut history = outcome.history;
     history.stored = Some(scan::numbered(&cluster.bootstrap(), "numbers", MINUTE));
     let verdict = check(&history);

@@ -63,7 +63,8 @@ impl Verdict {
         assert!(self.is_clean(), "{context}: {self}{}", self.examples());
     }
 
-    fn examples(&self) -> String {
+    /// A few faults of each kind, a line each.
+    pub fn examples(&self) -> String {
         /// Enough to see a pattern, few enough to read.
         const EXAMPLES: usize = 5;
         let mut text = String::new();

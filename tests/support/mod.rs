@@ -1,5 +1,6 @@
 //! Test rig: real Kafka clusters, the built proxy, rdkafka load and a checker of what that load saw. Included by
-//! `#[path]` from the integration tests, the demo and the benches, so that all three share one harness.
+//! `#[path]` as `support` at the crate root of the integration tests, the demo and the benches, so that all three share
+//! one harness.
 //!
 //! Everything blocks and uses plain threads: nothing here needs a runtime, and a caller that has one is not disturbed.
 

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::thread;
 use std::time::Duration;
@@ -40,16 +40,11 @@ pub struct ProxySpec {
 }
 
 impl ProxySpec {
-    /// The proxy of this build between two clusters. Only for tests and benches: Cargo tells only them where it is.
+    /// The proxy of this build between two clusters.
     pub fn new(active: &Cluster, standby: &Cluster, tee: &str) -> Self {
-        let binary = option_env!("CARGO_BIN_EXE_kafka-standby").expect("Cargo names the binary to tests and benches");
-        Self::with_binary(Path::new(binary), active, standby, tee)
-    }
-
-    pub fn with_binary(binary: &Path, active: &Cluster, standby: &Cluster, tee: &str) -> Self {
         let named = |cluster: &Cluster| (cluster.name().to_owned(), cluster.bootstrap());
         Self {
-            binary: binary.into(),
+            binary: built_binary(),
             clusters: vec![named(active), named(standby)],
             tee: tee.into(),
             tee_lines: String::new(),
@@ -79,6 +74,16 @@ impl ProxySpec {
         );
         text
     }
+}
+
+/// Cargo puts tests, benches and examples into directories beside the binaries, which it has built before them (an
+/// example's build has to ask for it).
+fn built_binary() -> PathBuf {
+    let here = std::env::current_exe().expect("this executable has a path");
+    let profile = here.parent().and_then(|directory| directory.parent()).expect("target/PROFILE/deps/it");
+    let binary = profile.join("kafka-standby");
+    assert!(binary.exists(), "{} is not built", binary.display());
+    binary
 }
 
 /// A proxy process with ports that stay over its restarts. Dropping it kills the process; during a panic the end of its
