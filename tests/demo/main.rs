@@ -1,8 +1,9 @@
 //! The demo: two real clusters, the proxy, a producer and a consumer group that know only the proxy; a switchover, then
 //! the loss of the active cluster and a failover; and the count of what that cost.
 //!
-//! It needs no handler for Ctrl-C: whatever it started dies with it (see `support::process` and `support::temp`).
+//! Whatever it started dies with it, however it ends (see `support::process` and `support::temp`).
 
+mod interrupt;
 mod progress;
 mod show;
 #[path = "../support/mod.rs"]
@@ -17,7 +18,7 @@ use clap::Parser;
 use serde_json::Value;
 
 use progress::Ticker;
-use support::checker::check;
+use support::checker::{Seen, check};
 use support::cluster::{Cluster, Spec};
 use support::load::{Load, LoadSpec, Outcome};
 use support::proxy::{Proxy, ProxySpec};
@@ -46,11 +47,7 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    thread::spawn(|| {
-        thread::sleep(LIMIT);
-        eprintln!("\nnot done after {} s, giving up", LIMIT.as_secs());
-        std::process::exit(1);
-    });
+    interrupt::on_signal_or_after(LIMIT);
     show::step("starting two Kafka clusters, east and west");
     let [mut east, mut west] = Cluster::start_all([Spec::new("east"), Spec::new("west")]);
     east.create_topic(TOPIC, PARTITIONS, &[]);
@@ -97,7 +94,7 @@ fn main() -> ExitCode {
 }
 
 /// Prints the reports and the verdict.
-fn conclude(outcome: Outcome, stored: Vec<support::checker::Seen>, reports: &[Value]) -> ExitCode {
+fn conclude(outcome: Outcome, stored: Result<Vec<Seen>, String>, reports: &[Value]) -> ExitCode {
     for report in reports {
         show::whole_report(report);
     }
@@ -105,13 +102,17 @@ fn conclude(outcome: Outcome, stored: Vec<support::checker::Seen>, reports: &[Va
         println!("client error after {:.1} s: {}: {}", error.at.as_secs_f64(), error.who, error.text);
     }
     let Outcome { mut history, errors, longest_producer_stall, longest_consumer_stall, .. } = outcome;
-    history.stored = Some(stored);
+    let scanned = stored.is_ok();
+    match stored {
+        Ok(stored) => history.stored = Some(stored),
+        Err(error) => println!("the topic could not be read again: {error}"),
+    }
     let verdict = check(&history);
     if !verdict.is_clean() {
         println!("{verdict}{}", verdict.examples());
     }
     println!("{}", show::verdict_line(&verdict, longest_producer_stall, longest_consumer_stall));
-    if verdict.is_clean() && verdict.acknowledged > 0 && errors.is_empty() {
+    if verdict.is_clean() && verdict.acknowledged > 0 && scanned && errors.is_empty() {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE

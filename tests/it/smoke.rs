@@ -39,7 +39,7 @@ fn load_rides_through_a_pause_and_a_restart_of_its_broker() {
     assert!(outcome.longest_producer_stall >= Duration::from_millis(600), "{:?}", outcome.longest_producer_stall);
     assert!(outcome.longest_consumer_stall >= Duration::from_millis(600), "{:?}", outcome.longest_consumer_stall);
     let mut history = outcome.history;
-    history.stored = Some(scan::numbered(&cluster.bootstrap(), "numbers", MINUTE));
+    history.stored = Some(scan::numbered(&cluster.bootstrap(), "numbers", MINUTE).expect("a scan"));
     let verdict = check(&history);
     assert!(verdict.lost.is_empty() && verdict.skipped.is_empty() && verdict.renamed.is_empty(), "{verdict}");
     assert!(verdict.acknowledged >= 3000, "{verdict}");
@@ -72,7 +72,7 @@ fn three_brokers_of_the_older_kafka_survive_the_loss_of_one() {
     let outcome = load.finish(MINUTE);
     outcome.assert_no_errors("after the outages");
     let mut history = outcome.history;
-    history.stored = Some(scan::numbered(&cluster.bootstrap(), "numbers", MINUTE));
+    history.stored = Some(scan::numbered(&cluster.bootstrap(), "numbers", MINUTE).expect("a scan"));
     let verdict = check(&history);
     assert!(verdict.lost.is_empty() && verdict.skipped.is_empty() && verdict.renamed.is_empty(), "{verdict}");
 }

@@ -16,5 +16,6 @@ pub mod ports;
 pub mod process;
 pub mod proxy;
 pub mod scan;
+pub mod shared;
 pub mod temp;
 pub mod wait;

@@ -1,11 +1,13 @@
 //! A child process that cannot outlive the rig: a shell beside it reads a pipe from us, passes on signals that we name
 //! there, and kills the child when the pipe ends, which also a SIGKILL of the rig brings about.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::{Mutex, MutexGuard};
 
 /// `$1` is the log, the rest the command. Says the child's id, then answers each signal name with one line: `sent`, or
 /// for KILL and WAIT the child's exit status once it is gone (its id may be another's from then on, so it is forgotten).
@@ -26,6 +28,22 @@ done
 
 /// How much of a log is shown on a failure, in lines.
 const TAIL: usize = 40;
+
+/// The ids of all guarded children that may still run.
+static RUNNING: Mutex<BTreeSet<u32>> = Mutex::new(BTreeSet::new());
+
+fn running() -> MutexGuard<'static, BTreeSet<u32>> {
+    RUNNING.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+/// SIGKILL for all of them, for a rig that ends without unwinding: the guards would do it, but a moment later.
+pub fn kill_all() {
+    let ids: Vec<String> = running().iter().map(u32::to_string).collect();
+    if !ids.is_empty() {
+        // Without unsafe code, the shell's own `kill` is the system call at hand.
+        let _ = Command::new("sh").args(["-c", "kill -KILL \"$@\"", "kill"]).args(ids).stderr(Stdio::null()).status();
+    }
+}
 
 /// A guarded child process with its output in a file.
 pub struct Process {
@@ -61,6 +79,7 @@ impl Process {
         let mut line = String::new();
         answers.read_line(&mut line).expect("the guard says the process id");
         let id = line.trim().parse().unwrap_or_else(|_| panic!("{name}: the guard said {line:?}"));
+        running().insert(id);
         Self { name: name.into(), log: log.into(), id, guard, orders, answers, gone: false }
     }
 
@@ -86,7 +105,7 @@ impl Process {
     pub fn kill(&mut self) {
         if !self.gone {
             self.order("KILL");
-            self.gone = true;
+            self.forget();
         }
     }
 
@@ -99,8 +118,14 @@ impl Process {
     /// The exit status, 128 + signal after a signal. Waits for it without a limit.
     pub fn wait(&mut self) -> i32 {
         let answer = self.order("WAIT");
-        self.gone = true;
+        self.forget();
         answer.parse().unwrap_or(-1)
+    }
+
+    /// From here on its id may be another process's.
+    fn forget(&mut self) {
+        self.gone = true;
+        running().remove(&self.id);
     }
 
     /// SIGSTOP: connections stay open and nothing answers.
@@ -138,5 +163,6 @@ impl Drop for Process {
     fn drop(&mut self) {
         drop(self.orders.take());
         let _ = self.guard.wait();
+        running().remove(&self.id);
     }
 }

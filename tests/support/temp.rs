@@ -1,8 +1,10 @@
 //! A temporary directory that is removed when its owner is gone, however that happened.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, MutexGuard};
 use std::{env, fs, process};
 
 /// Set to keep data and logs for a look after a failure.
@@ -14,6 +16,19 @@ const JANITOR: &str =
     r#"read -r calm || sleep 1; n=0; while ! rm -rf "$1" && [ $((n += 1)) -lt 50 ]; do sleep 0.1; done 2>/dev/null"#;
 
 static COUNT: AtomicU32 = AtomicU32::new(0);
+/// All directories that are to be removed.
+static PRESENT: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+
+fn present() -> MutexGuard<'static, BTreeSet<PathBuf>> {
+    PRESENT.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+/// Removes all of them, for a rig that ends without unwinding: the janitors would do it, but a moment later.
+pub fn remove_all() {
+    for path in present().iter() {
+        let _ = fs::remove_dir_all(path);
+    }
+}
 
 /// An empty directory of its own under the system's temporary directory.
 pub struct TempDir {
@@ -30,6 +45,9 @@ impl TempDir {
         let _ = fs::remove_dir_all(&path);
         fs::create_dir_all(&path).unwrap_or_else(|e| panic!("cannot create {}: {e}", path.display()));
         let janitor = env::var_os(KEEP).is_none().then(|| start_janitor(&path));
+        if janitor.is_some() {
+            present().insert(path.clone());
+        }
         Self { path, janitor }
     }
 
@@ -64,5 +82,6 @@ impl Drop for TempDir {
         let _ = stdin.write_all(b"calm\n");
         drop(stdin);
         let _ = child.wait();
+        present().remove(&self.path);
     }
 }
