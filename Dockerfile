@@ -1,10 +1,11 @@
 # A small image: the binary on a Debian base, not root.
 FROM rust:1-slim-bookworm AS build
-# aws-free build: the C code in the tree (zstd, librdkafka is for tests only) needs a C compiler.
+# zstd is C code. librdkafka is for the tests only and not built here.
 RUN apt-get update && apt-get install -y --no-install-recommends build-essential && rm -rf /var/lib/apt/lists/*
 WORKDIR /build
 COPY Cargo.toml Cargo.lock ./
 COPY src src
+# Cargo.toml names targets there; Cargo wants to see them even when it does not build them.
 COPY tests tests
 COPY bench bench
 RUN cargo build --release --locked --bin kafka-standby
