@@ -1,1 +1,6 @@
-fn main() {}
+//! The integration tests: whole behaviour against real Apache Kafka with real clients, in one binary, since linking
+//! dominates the build time.
+
+mod smoke;
+#[path = "../support/mod.rs"]
+mod support;

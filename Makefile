@@ -1,0 +1,41 @@
+# What a person or a CI job types. Everything else is Cargo.
+
+CARGO ?= cargo
+
+.PHONY: help demo test soak bench image
+
+help:
+	@echo "make demo    two real Kafka clusters, the proxy, a switchover and a failover under load (ARGS='--seconds 60')"
+	@echo "make test    formatting, lints, unit and property tests, integration tests on real Kafka"
+	@echo "make soak    the integration tests with the full number of repetitions"
+	@echo "make bench   stalls of switchovers and failovers"
+	@echo "make image   the container image"
+
+demo: kafka
+	$(CARGO) build --release --bin kafka-standby --example demo
+	$(CARGO) run --release --quiet --example demo -- $(ARGS)
+
+# Two threads: each integration test runs whole clusters.
+TEST_THREADS ?= 2
+
+test: kafka
+	$(CARGO) fmt --check
+	$(CARGO) clippy --all-targets -- -D warnings
+	$(CARGO) test --lib --bins
+	$(CARGO) test --test it -- --test-threads=$(TEST_THREADS)
+
+# The same code as `make test`, with the full counts.
+soak: kafka
+	SOAK=1 $(CARGO) test --release --test it -- --test-threads=1 --nocapture
+
+bench: kafka
+	$(CARGO) bench --bench stall -- $(ARGS)
+
+image:
+	docker build -t kafka-standby .
+
+# The jars, beforehand: so that a missing tool is said before a long build, and no test waits for them.
+.PHONY: kafka
+kafka:
+	@sh tests/fetch-kafka.sh 4.3.1 >/dev/null
+	@sh tests/fetch-kafka.sh 3.9.2 >/dev/null

@@ -1,0 +1,80 @@
+#!/bin/sh
+# Brings a real Apache Kafka's jars to .cache/kafka/<version>/libs, by Maven: the release archive is not on Maven
+# Central, its jars are. Prints the libs directory on stdout, everything else on stderr. Running it again costs nothing.
+#
+#   tests/fetch-kafka.sh 4.3.1
+#
+# KAFKA_HOME   an unpacked Kafka of the same major version is used as it is (its libs/), nothing is fetched
+# KAFKA_CACHE  where to keep what was fetched (default: .cache/kafka in the project)
+set -eu
+
+version=${1:?usage: tests/fetch-kafka.sh VERSION}
+project=$(cd "$(dirname "$0")/.." && pwd)
+cache=${KAFKA_CACHE:-$project/.cache/kafka}
+libs=$cache/$version/libs
+
+say() { echo "fetch-kafka: $*" >&2; }
+
+# Nothing to do when the jars are there. Even then a Java is needed to run them.
+need() {
+    command -v "$1" >/dev/null 2>&1 && return 0
+    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
+        say "$1 is missing, installing $2"
+        { apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "$2"; } >&2 \
+            && return 0
+    fi
+    say "$1 is missing. On Debian: apt-get install -y openjdk-17-jdk-headless maven"
+    exit 1
+}
+need java openjdk-17-jdk-headless
+
+if [ -n "${KAFKA_HOME:-}" ]; then
+    for jar in "$KAFKA_HOME"/libs/kafka_2.13-"${version%%.*}".*.jar; do
+        if [ -e "$jar" ]; then
+            echo "$KAFKA_HOME/libs"
+            exit 0
+        fi
+    done
+    say "KAFKA_HOME=$KAFKA_HOME is not a Kafka ${version%%.*}.x, fetching $version"
+fi
+
+if [ -d "$libs" ]; then
+    echo "$libs"
+    exit 0
+fi
+
+need mvn maven
+mkdir -p "$cache"
+work=$(mktemp -d "$cache/.fetch-$version.XXXXXX")
+trap 'rm -rf "$work"' EXIT
+trap 'exit 1' INT TERM HUP
+
+dependency() {
+    echo "<dependency><groupId>$1</groupId><artifactId>$2</artifactId><version>$3</version></dependency>"
+}
+{
+    echo '<project xmlns="http://maven.apache.org/POM/4.0.0"><modelVersion>4.0.0</modelVersion>'
+    echo '<groupId>local</groupId><artifactId>kafka-libs</artifactId><version>1</version><packaging>pom</packaging>'
+    echo '<dependencies>'
+    dependency org.apache.kafka kafka_2.13 "$version"
+    dependency org.apache.kafka kafka-tools "$version"
+    case $version in
+    # The 3.x line logs by reload4j, 4.x by log4j 2.
+    3.*) dependency org.slf4j slf4j-reload4j 1.7.36 ;;
+    *)
+        for artifact in log4j-api log4j-core log4j-slf4j-impl; do
+            dependency org.apache.logging.log4j $artifact 2.25.3
+        done
+        ;;
+    esac
+    echo '</dependencies></project>'
+} >"$work/pom.xml"
+
+say "fetching Apache Kafka $version by Maven"
+mvn -q -B -f "$work/pom.xml" dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory="$work/libs" >&2
+ls "$work"/libs/kafka_2.13-*.jar >/dev/null
+
+# Moved in one step, so that a half-fetched directory is never seen. Whoever comes second keeps the first one's.
+mkdir -p "$cache/$version"
+mv -T "$work/libs" "$libs" 2>/dev/null || [ -d "$libs" ] || { say "cannot create $libs"; exit 1; }
+echo "$libs"

@@ -1,0 +1,77 @@
+//! Where the jars of a real Kafka are, and the Java command lines that run them.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+
+/// The Kafka releases that the tests run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Version {
+    V4_3,
+    V3_9,
+}
+
+impl Version {
+    pub fn number(self) -> &'static str {
+        match self {
+            Version::V4_3 => "4.3.1",
+            Version::V3_9 => "3.9.2",
+        }
+    }
+
+    /// The jars, fetched at the first use.
+    pub fn libs(self) -> &'static Path {
+        static V4_3: OnceLock<PathBuf> = OnceLock::new();
+        static V3_9: OnceLock<PathBuf> = OnceLock::new();
+        let cell = match self {
+            Version::V4_3 => &V4_3,
+            Version::V3_9 => &V3_9,
+        };
+        cell.get_or_init(|| fetch(self.number()))
+    }
+
+    /// A Java command line for a main class of this Kafka, small and quick to start. Its log goes to stdout.
+    pub fn java(self, main_class: &str, heap: &str) -> Command {
+        let mut command = Command::new("java");
+        command
+            .arg(format!("-Xmx{heap}"))
+            // Start-up time counts here, not the speed after an hour.
+            .args(["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Dkafka.logs.dir=/nonexistent"])
+            .arg(format!("-Dlog4j2.configurationFile={}", support_file("log4j2.properties").display()))
+            .arg(format!("-Dlog4j.configuration=file:{}", support_file("log4j.properties").display()))
+            .arg("-cp")
+            .arg(self.libs().join("*"))
+            .arg(main_class);
+        command
+    }
+
+    /// Formats a broker's data directory.
+    pub fn format(self, properties: &Path, cluster_id: &str) {
+        let mut command = self.java("kafka.tools.StorageTool", "128m");
+        command.args(["format", "-t", cluster_id, "-c"]).arg(properties);
+        let output = command.output().expect("java starts");
+        assert!(
+            output.status.success(),
+            "cannot format: {}{}",
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+}
+
+fn support_file(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support").join(name)
+}
+
+fn fetch(version: &str) -> PathBuf {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fetch-kafka.sh");
+    let output = Command::new("sh")
+        .arg(script)
+        .arg(version)
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .output()
+        .expect("sh starts");
+    assert!(output.status.success(), "cannot get Kafka {version}: see the messages above");
+    PathBuf::from(String::from_utf8_lossy(&output.stdout).trim())
+}
