@@ -1,0 +1,325 @@
+//! Keeps the standby's topics like the active cluster's, and the catalog like both: new topics, added partitions, changed
+//! settings. Nothing is ever deleted on the standby unless `topics.on_delete = "follow"` says so.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use parking_lot::Mutex;
+use uuid::Uuid;
+
+use crate::catalog::{Catalog, Partition, Topic};
+use crate::config::{Config, OnDelete, TeeMode};
+use crate::model::{ClusterIx, Generation, TopicPartition};
+use crate::offsets::PartitionOffsets;
+use crate::state::{Key, Store, TopicRecord};
+use crate::upstream::{self, Cluster, Configs, Snapshot};
+
+/// Settings that make a true copy while a topic is on the standby: the timestamps and bytes of the source are kept.
+const COPY_SETTINGS: [(&str, &str); 4] = [
+    ("message.timestamp.type", "CreateTime"),
+    ("message.timestamp.before.max.ms", "9223372036854775807"),
+    ("message.timestamp.after.max.ms", "9223372036854775807"),
+    ("compression.type", "producer"),
+];
+/// Settings that name brokers, or that the fitted replication decides.
+const NOT_COPIED: [&str; 3] =
+    ["leader.replication.throttled.replicas", "follower.replication.throttled.replicas", "min.insync.replicas"];
+/// Room on the standby for batches that grow a little when they are encoded anew.
+const SIZE_SLACK: i64 = 64 << 10;
+/// A setting whose value decides whether batches are stored as they are sent.
+const STORED_AS_SENT: [&str; 2] = ["message.timestamp.type", "compression.type"];
+/// Topics described in one request.
+const DESCRIBE_BATCH: usize = 200;
+
+/// A topic that is not one of Kafka's own or the proxy's.
+pub fn is_user_topic(name: &str) -> bool {
+    !name.starts_with("__")
+}
+
+/// Brings catalog and standby up to date for one generation.
+pub struct TopicSync {
+    pub config: Arc<Config>,
+    pub catalog: Arc<Catalog>,
+    pub store: Arc<Store>,
+    pub active: Cluster,
+    pub standby: Option<Cluster>,
+    pub active_ix: ClusterIx,
+    pub generation: Generation,
+    pub names: [String; 2],
+    /// Settings of the active cluster's topics as last carried over.
+    applied: Mutex<HashMap<Arc<str>, Configs>>,
+    /// The active cluster's own settings of all teed topics, as last seen.
+    own: Mutex<HashMap<Arc<str>, Configs>>,
+    once: tokio::sync::Mutex<()>,
+}
+
+impl TopicSync {
+    #[allow(clippy::too_many_arguments)]
+    pub fn new(
+        config: Arc<Config>,
+        catalog: Arc<Catalog>,
+        store: Arc<Store>,
+        active: Cluster,
+        standby: Option<Cluster>,
+        active_ix: ClusterIx,
+        generation: Generation,
+        names: [String; 2],
+    ) -> Self {
+        let (applied, own, once) = (Mutex::default(), Mutex::default(), tokio::sync::Mutex::default());
+        TopicSync { config, catalog, store, active, standby, active_ix, generation, names, applied, own, once }
+    }
+
+    /// One pass; gives what went wrong with the standby (the catalog is up to date all the same).
+    pub async fn pass(&self) -> Result<(), String> {
+        let _one = self.once.lock().await;
+        let seen = self.active.refresh().await.map_err(|e| format!("active cluster: {e}"))?;
+        let settings = self.settings(&seen).await?;
+        let standby = match &self.standby {
+            Some(cluster) => Some((cluster, cluster.refresh().await.map_err(|e| format!("standby: {e}")))),
+            None => None,
+        };
+        *self.own.lock() = settings.clone();
+        let mut failures = Vec::new();
+        for source in seen.topics.values().filter(|t| is_user_topic(&t.name) && t.error == 0) {
+            let topic = self.note(source);
+            if let Some(configs) = settings.get(&source.name) {
+                note_settings(&topic, configs);
+            }
+            let Some((cluster, snapshot)) = &standby else { continue };
+            if topic.mode == TeeMode::Off {
+                continue;
+            }
+            let result = match snapshot {
+                Ok(snapshot) => self.carry_over(cluster, snapshot, source, &topic, settings.get(&source.name)).await,
+                Err(error) => Err(error.clone()),
+            };
+            if let Err(error) = result {
+                failures.push(format!("topic {}: {error}", source.name));
+            }
+        }
+        self.deleted(&seen, &standby.and_then(|(c, s)| s.ok().map(|s| (c, s)))).await;
+        if failures.is_empty() { Ok(()) } else { Err(failures.join("; ")) }
+    }
+
+    /// Settings that differ from the broker's defaults, and the two that decide about the tee in force.
+    async fn settings(&self, seen: &Snapshot) -> Result<HashMap<Arc<str>, Configs>, String> {
+        let names: Vec<&str> = seen.topics.keys().map(|n| &**n).filter(|n| is_user_topic(n)).collect();
+        let mut all = HashMap::new();
+        for chunk in names.chunks(DESCRIBE_BATCH) {
+            let found = self.active.topic_configs(chunk).await.map_err(|e| format!("active cluster: {e}"))?;
+            all.extend(found.into_iter().filter_map(|(topic, configs)| configs.ok().map(|c| (topic, c))));
+        }
+        Ok(all)
+    }
+
+    /// Puts a topic of the active cluster into the catalog.
+    fn note(&self, source: &upstream::Topic) -> Arc<Topic> {
+        let topic = match self.catalog.topic(&source.name) {
+            Some(topic) => topic,
+            None => register(&self.catalog, &self.config, &source.name, source.id, self.active_ix, self.generation),
+        };
+        let had = topic.real_id(self.active_ix);
+        if !self.catalog.note_real_id(&topic, self.active_ix, source.id) {
+            for partition in topic.partitions() {
+                partition.set_state(crate::catalog::StreamState::Diverged(
+                    "the topic was deleted and created anew on the active cluster; restart the proxy after deleting the \
+                     copy on the standby"
+                        .into(),
+                ));
+                partition.retire();
+            }
+            return topic;
+        }
+        let grown = topic.grow(source.partitions.len(), |index| {
+            let tp = TopicPartition::new(topic.name.clone(), index);
+            Partition::new(tp, topic.mode, PartitionOffsets::born(self.active_ix, self.generation))
+        });
+        if had.is_none() || !grown.is_empty() {
+            self.store_topic(&topic);
+        }
+        topic
+    }
+
+    fn store_topic(&self, topic: &Topic) {
+        let ids = ClusterIx::BOTH.into_iter().filter_map(|c| topic.real_id(c).map(|id| (self.names[c.ix()].clone(), id)));
+        let record = TopicRecord {
+            virtual_id: topic.virtual_id,
+            born_on: self.names[topic.born.0.ix()].clone(),
+            born_in: topic.born.1,
+            ids: ids.collect::<BTreeMap<_, _>>(),
+        };
+        let key = Key::Topic { topic: topic.name.to_string() };
+        for cluster in ClusterIx::BOTH {
+            self.store.write_soon(cluster, vec![self.store.entry(&key, &record)]);
+        }
+    }
+
+    async fn carry_over(
+        &self,
+        standby: &Cluster,
+        snapshot: &Snapshot,
+        source: &upstream::Topic,
+        topic: &Arc<Topic>,
+        settings: Option<&Configs>,
+    ) -> Result<(), String> {
+        let text = |e: upstream::UpstreamError| e.to_string();
+        let wanted = settings.map(copy_settings);
+        match snapshot.topic(&source.name) {
+            None => {
+                let Some(wanted) = &wanted else { return Ok(()) };
+                let replication = self.replication(source, snapshot);
+                let partitions = i32::try_from(source.partitions.len()).map_err(|e| e.to_string())?;
+                let created = standby.create_topic(&source.name, partitions, replication, wanted, false).await;
+                created.map_err(text)?;
+                tracing::info!(topic = %source.name, partitions, replication, "topic created on the standby");
+                let snapshot = standby.refresh().await.map_err(text)?;
+                if let Some(copy) = snapshot.topic(&source.name) {
+                    self.note_copy(topic, copy.id);
+                }
+                self.applied.lock().insert(source.name.clone(), wanted.clone());
+            }
+            Some(copy) => {
+                self.note_copy(topic, copy.id);
+                if copy.partitions.len() < source.partitions.len() {
+                    let total = i32::try_from(source.partitions.len()).map_err(|e| e.to_string())?;
+                    standby.create_partitions(&source.name, total).await.map_err(text)?;
+                    standby.refresh().await.map_err(text)?;
+                    tracing::info!(topic = %source.name, total, "partitions added on the standby");
+                }
+                if let Some(wanted) = wanted {
+                    self.adjust(standby, &source.name, wanted).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn note_copy(&self, topic: &Arc<Topic>, id: Uuid) {
+        let cluster = self.active_ix.other();
+        if topic.real_id(cluster).is_none() && self.catalog.note_real_id(topic, cluster, id) {
+            self.store_topic(topic);
+        }
+    }
+
+    /// Sets what differs; entries that the active cluster no longer has are taken back.
+    async fn adjust(&self, standby: &Cluster, name: &Arc<str>, wanted: Configs) -> Result<(), String> {
+        if self.applied.lock().get(name) == Some(&wanted) {
+            return Ok(());
+        }
+        let found = standby.topic_configs(&[name]).await.map_err(|e| e.to_string())?;
+        let Some(Ok(current)) = found.get(name) else { return Ok(()) };
+        let set: Configs =
+            wanted.iter().filter(|(k, v)| current.get(*k) != Some(v)).map(|(k, v)| (k.clone(), v.clone())).collect();
+        let delete: Vec<&str> = current
+            .keys()
+            .filter(|k| !wanted.contains_key(*k) && !NOT_COPIED.contains(&k.as_str()))
+            .map(String::as_str)
+            .collect();
+        standby.alter_topic_configs(name, &set, &delete).await.map_err(|e| e.to_string())?;
+        self.applied.lock().insert(name.clone(), wanted);
+        Ok(())
+    }
+
+    /// As on the active cluster, fitted to the standby's size.
+    fn replication(&self, source: &upstream::Topic, standby: &Snapshot) -> i16 {
+        let of_source = source.partitions.values().map(|p| p.replicas.len()).max().unwrap_or(1);
+        let wanted = self.config.topics.replication_factor.unwrap_or(i16::try_from(of_source).unwrap_or(1));
+        wanted.min(i16::try_from(standby.brokers.len()).unwrap_or(i16::MAX)).max(1)
+    }
+
+    /// Topics that the active cluster no longer has.
+    async fn deleted(&self, seen: &Snapshot, standby: &Option<(&Cluster, Arc<Snapshot>)>) {
+        for topic in self.catalog.topics() {
+            if seen.topic(&topic.name).is_some() || topic.real_id(self.active_ix).is_none() {
+                continue;
+            }
+            tracing::info!(topic = %topic.name, "topic deleted on the active cluster");
+            self.catalog.remove(&topic.name);
+            self.applied.lock().remove(&topic.name);
+            let Some((cluster, snapshot)) = standby else { continue };
+            if self.config.topics.on_delete == OnDelete::Follow && snapshot.topic(&topic.name).is_some() {
+                if let Err(error) = cluster.delete_topic(&topic.name).await {
+                    tracing::warn!(topic = %topic.name, %error, "the copy on the standby was not deleted");
+                }
+            }
+        }
+    }
+
+    /// Gives the topics of a cluster that has become active their own settings back.
+    pub async fn restore_own_settings(cluster: &Cluster, configs: &HashMap<Arc<str>, Configs>) {
+        for (topic, own) in configs {
+            let set: Configs =
+                STORED_AS_SENT.iter().chain(&["message.timestamp.before.max.ms", "message.timestamp.after.max.ms"]).filter_map(|&k| own.get(k).map(|v| (k.to_string(), v.clone()))).collect();
+            let delete: Vec<&str> = COPY_SETTINGS.iter().map(|(k, _)| *k).filter(|k| !own.contains_key(*k)).collect();
+            if let Err(error) = cluster.alter_topic_configs(topic, &set, &delete).await {
+                tracing::warn!(topic = %topic, %error, "the topic keeps the settings of a copy");
+            }
+        }
+    }
+
+    /// The own settings of all topics, as last seen on the active cluster.
+    pub fn own_settings(&self) -> HashMap<Arc<str>, Configs> {
+        self.own.lock().clone()
+    }
+}
+
+/// Adds a topic under its own id on `active`.
+pub fn register(
+    catalog: &Catalog,
+    config: &Config,
+    name: &str,
+    id: Uuid,
+    active: ClusterIx,
+    generation: Generation,
+) -> Arc<Topic> {
+    let mode = if is_user_topic(name) { config.tee.mode(name) } else { TeeMode::Off };
+    catalog.register(Topic::new(name.into(), id, (active, generation), mode))
+}
+
+fn note_settings(topic: &Topic, settings: &Configs) {
+    let is = |key: &str, plain: &str| settings.get(key).is_none_or(|v| v == plain);
+    let as_sent = is("message.timestamp.type", "CreateTime") && is("compression.type", "producer");
+    topic.stored_as_sent.store(as_sent, Ordering::Relaxed);
+    let compacted = settings.get("cleanup.policy").is_some_and(|v| v.contains("compact"));
+    topic.compacted.store(compacted, Ordering::Relaxed);
+}
+
+/// The settings of the copy of a topic.
+fn copy_settings(own: &Configs) -> Configs {
+    let mut copy: Configs =
+        own.iter().filter(|(k, _)| !NOT_COPIED.contains(&k.as_str())).map(|(k, v)| (k.clone(), v.clone())).collect();
+    for (key, value) in COPY_SETTINGS {
+        copy.insert(key.into(), value.into());
+    }
+    if let Some(max) = copy.get_mut("max.message.bytes") {
+        if let Ok(bytes) = max.parse::<i64>() {
+            *max = bytes.saturating_add(SIZE_SLACK).min(i64::from(i32::MAX)).to_string();
+        }
+    }
+    copy
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_copy_keeps_timestamps_and_bytes_whatever_the_topic_says() {
+        let own: Configs = [
+            ("message.timestamp.type", "LogAppendTime"),
+            ("compression.type", "zstd"),
+            ("retention.ms", "1000"),
+            ("min.insync.replicas", "2"),
+            ("max.message.bytes", "1000"),
+        ]
+        .map(|(k, v)| (k.to_string(), v.to_string()))
+        .into();
+        let copy = copy_settings(&own);
+        assert_eq!(copy["message.timestamp.type"], "CreateTime");
+        assert_eq!(copy["compression.type"], "producer");
+        assert_eq!(copy["retention.ms"], "1000");
+        assert_eq!(copy["max.message.bytes"], (1000 + SIZE_SLACK).to_string());
+        assert!(!copy.contains_key("min.insync.replicas"));
+    }
+}
