@@ -21,6 +21,7 @@ use tokio::task::AbortHandle;
 
 use super::error::{Kind, Place, UpstreamError, code};
 use super::reply::{self, ReplyError};
+use crate::wire::frame::next_frame;
 
 /// Requests written or queued on one connection; more wait for a reply. A broker serves a connection's requests one
 /// at a time, so a longer queue would only hold memory.
@@ -318,7 +319,7 @@ async fn write_requests(
 async fn read_replies(mut socket: OwnedReadHalf, shared: &Shared, max_frame: usize) -> String {
     let mut buf = BytesMut::new();
     loop {
-        match reply::take_frame(&mut buf, max_frame) {
+        match next_frame(&mut buf, max_frame) {
             Ok(Some(frame)) => {
                 if let Err(e) = deliver(shared, frame) {
                     return e;

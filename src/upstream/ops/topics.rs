@@ -34,11 +34,10 @@ const OP_DELETE: i8 = 1;
 const DESCRIBE_CHUNK: usize = 200;
 /// DeleteTopics has its topics as structures from version 6 on (KIP-516); Kafka 2.8 and later.
 const DELETE_TOPICS: VersionRange = VersionRange { min: 6, max: i16::MAX };
-/// Broker default for partition count or replication factor (KIP-464).
-pub const BROKER_DEFAULT: i16 = -1;
 
 impl Cluster {
     /// Creates a topic and waits until all its partitions have a leader. With `validate_only` nothing is created.
+    /// `partitions` and `replication` of -1 mean the broker's default (KIP-464).
     ///
     /// Errors: TOPIC_ALREADY_EXISTS (also when an earlier attempt of ours got through and its reply was lost).
     pub async fn create_topic(
