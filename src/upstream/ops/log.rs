@@ -1,0 +1,196 @@
+//! Questions about partitions' logs: offsets, epochs, producers, and cutting their start off.
+
+use std::collections::HashMap;
+
+use kafka_protocol::messages::delete_records_request::{DeleteRecordsPartition, DeleteRecordsTopic};
+use kafka_protocol::messages::describe_producers_request::TopicRequest;
+use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
+use kafka_protocol::messages::offset_for_leader_epoch_request::{OffsetForLeaderPartition, OffsetForLeaderTopic};
+use kafka_protocol::messages::{
+    BrokerId, DeleteRecordsRequest, DescribeProducersRequest, ListOffsetsRequest, OffsetForLeaderEpochRequest,
+};
+
+use super::{group_by_topic, millis, topic_name};
+use crate::model::TopicPartition;
+use crate::upstream::cluster::Cluster;
+use crate::upstream::error::{UpstreamError, code};
+
+/// One answer per partition asked for: the value, or a Kafka error code that outlasted the retries.
+pub type PerPartition<A> = HashMap<TopicPartition, Result<A, i16>>;
+
+/// What an ordinary client puts where replicas put their broker id.
+const NOT_A_REPLICA: BrokerId = BrokerId(-1);
+
+/// Which offset of a log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OffsetSpec {
+    /// The log start offset.
+    Earliest,
+    /// The high watermark: the offset behind the last record that all in-sync replicas have.
+    Latest,
+    /// The last stable offset: as `Latest`, but not beyond the first record of an open transaction.
+    LatestCommitted,
+}
+
+impl OffsetSpec {
+    /// The request's timestamp field, in which negative values name offsets (`ListOffsetsRequest`).
+    fn timestamp(self) -> i64 {
+        match self {
+            OffsetSpec::Earliest => -2,
+            OffsetSpec::Latest | OffsetSpec::LatestCommitted => -1,
+        }
+    }
+
+    fn isolation_level(self) -> i8 {
+        i8::from(self == OffsetSpec::LatestCommitted)
+    }
+}
+
+/// Where an epoch ends in a leader's log; both -1 if the leader does not know the epoch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EpochEnd {
+    /// The largest epoch up to the one asked for that the log has.
+    pub leader_epoch: i32,
+    /// The offset behind that epoch's last record.
+    pub end_offset: i64,
+}
+
+/// A producer as its partition's leader remembers it (KIP-664).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ActiveProducer {
+    pub producer_id: i64,
+    pub producer_epoch: i32,
+    pub last_sequence: i32,
+    /// Record timestamp of its last batch, in milliseconds.
+    pub last_timestamp: i64,
+    pub coordinator_epoch: i32,
+    /// First offset of its open transaction, -1 if none is open.
+    pub current_txn_start_offset: i64,
+}
+
+impl Cluster {
+    /// One offset of each partition.
+    pub async fn list_offsets(
+        &self,
+        partitions: &[TopicPartition],
+        spec: OffsetSpec,
+    ) -> Result<PerPartition<i64>, UpstreamError> {
+        let build = |items: &[(TopicPartition, ())]| {
+            let topics = group_by_topic(items.iter().map(|(tp, ())| (tp, ())));
+            let topics = topics.into_iter().map(|(topic, partitions)| {
+                let partitions = partitions.into_iter().map(|(partition, ())| {
+                    ListOffsetsPartition::default().with_partition_index(partition).with_timestamp(spec.timestamp())
+                });
+                ListOffsetsTopic::default().with_name(topic_name(topic)).with_partitions(partitions.collect())
+            });
+            ListOffsetsRequest::default()
+                .with_replica_id(NOT_A_REPLICA)
+                .with_isolation_level(spec.isolation_level())
+                .with_topics(topics.collect())
+        };
+        let items = partitions.iter().map(|tp| (tp.clone(), ())).collect();
+        self.ask_leaders::<_, ListOffsetsRequest, _>(items, build, |reply| {
+            let topics = reply.topics.iter();
+            topics
+                .flat_map(|t| t.partitions.iter().map(|p| (t.name.as_str(), p)))
+                .map(|(topic, p)| (TopicPartition::new(topic, p.partition_index), checked(p.error_code, p.offset)))
+                .collect()
+        })
+        .await
+    }
+
+    /// Where each partition's log leaves the given epoch (KIP-320).
+    pub async fn offset_for_leader_epoch(
+        &self,
+        epochs: &[(TopicPartition, i32)],
+    ) -> Result<PerPartition<EpochEnd>, UpstreamError> {
+        let build = |items: &[(TopicPartition, i32)]| {
+            let topics = group_by_topic(items.iter().map(|(tp, epoch)| (tp, *epoch)));
+            let topics = topics.into_iter().map(|(topic, partitions)| {
+                let partitions = partitions.into_iter().map(|(partition, epoch)| {
+                    OffsetForLeaderPartition::default()
+                        .with_partition(partition)
+                        .with_current_leader_epoch(-1)
+                        .with_leader_epoch(epoch)
+                });
+                OffsetForLeaderTopic::default().with_topic(topic_name(topic)).with_partitions(partitions.collect())
+            });
+            OffsetForLeaderEpochRequest::default().with_replica_id(NOT_A_REPLICA).with_topics(topics.collect())
+        };
+        self.ask_leaders::<_, OffsetForLeaderEpochRequest, _>(epochs.to_vec(), build, |reply| {
+            let topics = reply.topics.iter();
+            topics
+                .flat_map(|t| t.partitions.iter().map(|p| (t.topic.as_str(), p)))
+                .map(|(topic, p)| {
+                    let end = EpochEnd { leader_epoch: p.leader_epoch, end_offset: p.end_offset };
+                    (TopicPartition::new(topic, p.partition), checked(p.error_code, end))
+                })
+                .collect()
+        })
+        .await
+    }
+
+    /// The producers that each partition's leader remembers.
+    pub async fn describe_producers(
+        &self,
+        partitions: &[TopicPartition],
+    ) -> Result<PerPartition<Vec<ActiveProducer>>, UpstreamError> {
+        let build = |items: &[(TopicPartition, ())]| {
+            let topics = group_by_topic(items.iter().map(|(tp, ())| (tp, ())));
+            let topics = topics.into_iter().map(|(topic, partitions)| {
+                let indexes = partitions.into_iter().map(|(partition, ())| partition).collect();
+                TopicRequest::default().with_name(topic_name(topic)).with_partition_indexes(indexes)
+            });
+            DescribeProducersRequest::default().with_topics(topics.collect())
+        };
+        let items = partitions.iter().map(|tp| (tp.clone(), ())).collect();
+        self.ask_leaders::<_, DescribeProducersRequest, _>(items, build, |reply| {
+            let topics = reply.topics.iter();
+            topics
+                .flat_map(|t| t.partitions.iter().map(|p| (t.name.as_str(), p)))
+                .map(|(topic, p)| {
+                    let producers = p.active_producers.iter().map(|s| ActiveProducer {
+                        producer_id: s.producer_id.0,
+                        producer_epoch: s.producer_epoch,
+                        last_sequence: s.last_sequence,
+                        last_timestamp: s.last_timestamp,
+                        coordinator_epoch: s.coordinator_epoch,
+                        current_txn_start_offset: s.current_txn_start_offset,
+                    });
+                    (TopicPartition::new(topic, p.partition_index), checked(p.error_code, producers.collect()))
+                })
+                .collect()
+        })
+        .await
+    }
+
+    /// Deletes each partition's records below the given offset (-1: below the high watermark). Answers the new log start
+    /// offset.
+    pub async fn delete_records(&self, before: &[(TopicPartition, i64)]) -> Result<PerPartition<i64>, UpstreamError> {
+        let timeout_ms = millis(self.timeout());
+        let build = |items: &[(TopicPartition, i64)]| {
+            let topics = group_by_topic(items.iter().map(|(tp, offset)| (tp, *offset)));
+            let topics = topics.into_iter().map(|(topic, partitions)| {
+                let partitions = partitions.into_iter().map(|(partition, offset)| {
+                    DeleteRecordsPartition::default().with_partition_index(partition).with_offset(offset)
+                });
+                DeleteRecordsTopic::default().with_name(topic_name(topic)).with_partitions(partitions.collect())
+            });
+            DeleteRecordsRequest::default().with_topics(topics.collect()).with_timeout_ms(timeout_ms)
+        };
+        self.ask_leaders::<_, DeleteRecordsRequest, _>(before.to_vec(), build, |reply| {
+            let topics = reply.topics.iter();
+            topics
+                .flat_map(|t| t.partitions.iter().map(|p| (t.name.as_str(), p)))
+                .map(|(topic, p)| {
+                    (TopicPartition::new(topic, p.partition_index), checked(p.error_code, p.low_watermark))
+                })
+                .collect()
+        })
+        .await
+    }
+}
+
+fn checked<A>(error_code: i16, value: A) -> Result<A, i16> {
+    if error_code == code::NONE { Ok(value) } else { Err(error_code) }
+}

@@ -1,0 +1,158 @@
+//! Writing raw batches to partitions' leaders.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+use kafka_protocol::messages::ProduceRequest;
+use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
+use kafka_protocol::messages::produce_response::PartitionProduceResponse;
+use kafka_protocol::protocol::VersionRange;
+
+use super::{group_by_topic, millis, topic_name};
+use crate::model::TopicPartition;
+use crate::upstream::cluster::{Cluster, Lane, Target};
+use crate::upstream::error::{KafkaError, Kind, UpstreamError, code, means_stale_metadata};
+use crate::upstream::retry::Retry;
+
+/// Topics by name only: version 13 wants topic ids (KIP-516). 8 is the first with error messages, and Kafka 2.4's.
+const BY_NAME: VersionRange = VersionRange { min: 8, max: 12 };
+/// How long the reply may take beyond the time that the broker was given, so that its own verdict comes first.
+const GRACE: Duration = Duration::from_millis(250);
+/// The acknowledgement of all in-sync replicas.
+const ACKS_ALL: i16 = -1;
+
+/// What a leader answered for one partition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProducedPartition {
+    /// Kafka error code, 0 if none.
+    pub error: i16,
+    pub message: Option<String>,
+    /// Offset of the batch's first record, -1 on errors. Of the first copy if the broker took it for a duplicate.
+    pub base_offset: i64,
+    /// Milliseconds; -1 on a CreateTime topic, except for a duplicate, where it is the batch's own timestamp.
+    pub log_append_time: i64,
+    pub log_start_offset: i64,
+    /// The leader that the broker points to (version 10); -1 if it did not.
+    pub current_leader: i32,
+    pub current_leader_epoch: i32,
+}
+
+impl ProducedPartition {
+    fn from_reply(p: &PartitionProduceResponse) -> Self {
+        ProducedPartition {
+            error: p.error_code,
+            message: p.error_message.as_ref().map(ToString::to_string),
+            base_offset: p.base_offset,
+            log_append_time: p.log_append_time_ms,
+            log_start_offset: p.log_start_offset,
+            current_leader: p.current_leader.leader_id.0,
+            current_leader_epoch: p.current_leader.leader_epoch,
+        }
+    }
+}
+
+impl Cluster {
+    /// Writes one batch to each partition, all led by `leader`, in one request. One attempt: on an error the kind says
+    /// whether the broker may have acted ([`Kind`]).
+    ///
+    /// Requests of one lane reach the broker in the order in which these futures are first polled, as long as the
+    /// connection holds. `timeout` is what the broker gets; its reply is awaited a little longer.
+    ///
+    /// `acks` is 1 or -1: without acknowledgement there is no reply to wait for. A partition named twice is refused, since
+    /// brokers silently keep only one of the batches.
+    pub async fn produce(
+        &self,
+        leader: i32,
+        batches: Vec<(TopicPartition, Bytes)>,
+        acks: i16,
+        timeout: Duration,
+    ) -> Result<HashMap<TopicPartition, ProducedPartition>, UpstreamError> {
+        let req = produce_request(&batches, acks, timeout)
+            .map_err(|why| self.error("Produce", Kind::Unsupported(why.into())))?;
+        let reply = self.call_within(Target::Broker(leader), Lane::Produce, &req, BY_NAME, timeout + GRACE).await?;
+        let mut produced = HashMap::with_capacity(batches.len());
+        for topic in &reply.responses {
+            for p in &topic.partition_responses {
+                if means_stale_metadata(p.error_code) {
+                    self.mark_stale();
+                }
+                let tp = TopicPartition::new(topic.name.as_str(), p.index);
+                produced.insert(tp, ProducedPartition::from_reply(p));
+            }
+        }
+        if let Some((tp, _)) = batches.iter().find(|(tp, _)| !produced.contains_key(tp)) {
+            return Err(self.error("Produce", Kind::Protocol(format!("the reply lacks {tp}").into())));
+        }
+        Ok(produced)
+    }
+
+    /// Writes one batch to a partition with `acks=all`, and again after retriable errors until it is stored or the
+    /// deadline of `ops` has passed. A batch without a producer id can be stored twice if a reply is lost.
+    pub async fn produce_one(&self, tp: &TopicPartition, batch: Bytes) -> Result<ProducedPartition, UpstreamError> {
+        let mut retry = Retry::new(self);
+        loop {
+            match self.produce_once(tp, &batch, &retry).await {
+                Ok(produced) => return Ok(produced),
+                Err(e) => retry.pause(e).await?,
+            }
+        }
+    }
+
+    async fn produce_once(
+        &self,
+        tp: &TopicPartition,
+        batch: &Bytes,
+        retry: &Retry<'_>,
+    ) -> Result<ProducedPartition, UpstreamError> {
+        let leader = self.snapshot_by(retry.deadline()).await?.leader(&tp.topic, tp.partition);
+        let refused = |code, message: Option<&str>| self.error("Produce", Kind::Kafka(KafkaError::new(code, message)));
+        let leader = leader.map_err(|code| refused(code, Some(&tp.to_string())))?;
+        let batches = vec![(tp.clone(), batch.clone())];
+        let mut produced = self.produce(leader, batches, ACKS_ALL, retry.left().saturating_sub(GRACE)).await?;
+        match produced.remove(tp) {
+            Some(p) if p.error == code::NONE => Ok(p),
+            Some(p) => Err(refused(p.error, p.message.as_deref())),
+            None => Err(refused(code::UNKNOWN_SERVER_ERROR, Some("no answer"))),
+        }
+    }
+}
+
+fn produce_request(
+    batches: &[(TopicPartition, Bytes)],
+    acks: i16,
+    timeout: Duration,
+) -> Result<ProduceRequest, &'static str> {
+    if acks != 1 && acks != ACKS_ALL {
+        return Err("acks must be 1 or -1");
+    }
+    let mut topics = Vec::new();
+    for (topic, mut partitions) in group_by_topic(batches.iter().map(|(tp, batch)| (tp, batch))) {
+        partitions.sort_by_key(|(partition, _)| *partition);
+        if partitions.windows(2).any(|pair| matches!(pair, [a, b] if a.0 == b.0)) {
+            return Err("a partition is named twice");
+        }
+        let data = partitions.into_iter().map(|(partition, batch)| {
+            PartitionProduceData::default().with_index(partition).with_records(Some(batch.clone()))
+        });
+        topics.push(TopicProduceData::default().with_name(topic_name(topic)).with_partition_data(data.collect()));
+    }
+    Ok(ProduceRequest::default().with_acks(acks).with_timeout_ms(millis(timeout)).with_topic_data(topics))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_names_a_partition_once_and_wants_an_answer() {
+        let one = || (TopicPartition::new("t", 1), Bytes::from_static(b"x"));
+        let other = || (TopicPartition::new("t", 0), Bytes::from_static(b"y"));
+        let second = Duration::from_secs(1);
+        assert!(produce_request(&[one(), other(), one()], -1, second).is_err());
+        assert!(produce_request(&[one()], 0, second).is_err());
+        let req = produce_request(&[one(), other()], -1, second).unwrap();
+        assert_eq!(req.topic_data.len(), 1);
+        assert_eq!(req.topic_data[0].partition_data.iter().map(|p| p.index).collect::<Vec<_>>(), [0, 1]);
+    }
+}

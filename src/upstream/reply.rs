@@ -1,0 +1,93 @@
+//! Frames of the upstream side: a request into bytes, bytes into a checked reply.
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use kafka_protocol::messages::RequestHeader;
+use kafka_protocol::protocol::{Decodable, Encodable, Request, StrBytes};
+
+use crate::wire::guard::{self, GuardError};
+use crate::wire::header::{self, HeaderError};
+
+/// Bytes of a frame's length prefix.
+const LENGTH_PREFIX: usize = 4;
+
+/// How a reply (or a request of ours) breaks the protocol.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum ReplyError {
+    #[error("reply header: {0}")]
+    Header(#[from] HeaderError),
+    #[error("reply to {got} where {want} was due")]
+    Correlation { want: i32, got: i32 },
+    #[error("reply refused: {0}")]
+    Refused(#[from] GuardError),
+    #[error("reply does not decode: {0}")]
+    Decode(String),
+    #[error("{0} bytes after the end of the reply")]
+    Trailing(usize),
+    #[error("request does not encode: {0}")]
+    Encode(String),
+}
+
+/// Checks that a frame answers the request with this correlation id.
+pub(super) fn check_correlation(frame: &Bytes, want: i32) -> Result<(), ReplyError> {
+    let got = header::response_correlation_id(frame)?;
+    if got == want { Ok(()) } else { Err(ReplyError::Correlation { want, got }) }
+}
+
+/// One request as a frame with its length prefix.
+pub(super) fn encode<R: Request>(
+    req: &R,
+    version: i16,
+    correlation_id: i32,
+    client_id: &StrBytes,
+) -> Result<Bytes, ReplyError> {
+    let head = RequestHeader::default()
+        .with_request_api_key(R::KEY)
+        .with_request_api_version(version)
+        .with_correlation_id(correlation_id)
+        .with_client_id(Some(client_id.clone()));
+    let header_version = R::header_version(version);
+    let refused = |e: &dyn std::fmt::Display| ReplyError::Encode(e.to_string());
+    let size = head.compute_size(header_version).and_then(|h| Ok(h + req.compute_size(version)?));
+    let size = size.map_err(|e| refused(&e))?;
+    let length = i32::try_from(size).map_err(|e| refused(&e))?;
+    let mut buf = BytesMut::with_capacity(LENGTH_PREFIX + size);
+    buf.put_i32(length);
+    head.encode(&mut buf, header_version).map_err(|e| refused(&e))?;
+    req.encode(&mut buf, version).map_err(|e| refused(&e))?;
+    Ok(buf.freeze())
+}
+
+/// Decodes a reply frame (correlation id included, already checked). Records and strings share the frame's memory.
+///
+/// The guard comes first: the codec hands array counts unchecked to the allocator.
+pub(super) fn decode<R: Request>(mut frame: Bytes, version: i16) -> Result<R::Response, ReplyError> {
+    let body = header::response_body_offset(R::KEY, version, &frame)?;
+    frame.advance(body.min(frame.len()));
+    guard::check(guard::Kind::Response, R::KEY, version, &frame)?;
+    let reply = R::Response::decode(&mut frame, version).map_err(|e| ReplyError::Decode(e.to_string()))?;
+    if frame.has_remaining() { Err(ReplyError::Trailing(frame.remaining())) } else { Ok(reply) }
+}
+
+#[cfg(test)]
+mod tests {
+    use kafka_protocol::messages::{HeartbeatRequest, HeartbeatResponse};
+
+    use super::*;
+
+    #[test]
+    fn a_reply_is_checked_to_its_last_byte() {
+        let mut good = BytesMut::from(&[0, 0, 0, 7, 0][..]);
+        HeartbeatResponse::default().with_error_code(27).encode(&mut good, 4).unwrap();
+        let good = good.freeze();
+        assert_eq!(check_correlation(&good, 7), Ok(()));
+        assert_eq!(check_correlation(&good, 8), Err(ReplyError::Correlation { want: 8, got: 7 }));
+        assert_eq!(decode::<HeartbeatRequest>(good.clone(), 4).unwrap().error_code, 27);
+
+        let mut long = BytesMut::from(&good[..]);
+        long.put_u8(0);
+        assert!(decode::<HeartbeatRequest>(long.freeze(), 4).is_err());
+        for end in 4..good.len() {
+            assert!(decode::<HeartbeatRequest>(good.slice(..end), 4).is_err(), "cut at {end}");
+        }
+    }
+}
