@@ -4,6 +4,7 @@
 pub mod admin;
 pub mod catalog;
 pub mod cli;
+pub mod coordinator;
 pub mod config;
 pub mod cutover;
 pub mod groups;
