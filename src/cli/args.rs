@@ -38,6 +38,7 @@ pub enum Command {
     Status {
         #[command(flatten)]
         api: Api,
+        /// Print one JSON document
         #[arg(long)]
         json: bool,
         /// Show it again every second
@@ -71,6 +72,7 @@ pub enum Command {
         /// Only this topic; else every teed one
         #[arg(long)]
         topic: Option<String>,
+        /// Print one JSON document
         #[arg(long)]
         json: bool,
     },
@@ -89,6 +91,7 @@ pub enum Command {
         offset: i64,
         #[arg(long, value_name = "NAME")]
         cluster: Option<String>,
+        /// Print one JSON document
         #[arg(long)]
         json: bool,
     },
@@ -99,6 +102,7 @@ pub enum Command {
         api: Api,
         /// The cutover that began this generation; else all of them
         generation: Option<Generation>,
+        /// Print one JSON document
         #[arg(long)]
         json: bool,
     },
@@ -107,6 +111,7 @@ pub enum Command {
     Reload {
         #[command(flatten)]
         api: Api,
+        /// Print one JSON document
         #[arg(long)]
         json: bool,
     },
@@ -165,6 +170,7 @@ pub struct Cutover {
     /// Roll back if not committed by then, such as 30s
     #[arg(long, value_name = "DURATION", value_parser = units::duration)]
     pub timeout: Option<Duration>,
+    /// Print one JSON document
     #[arg(long)]
     pub json: bool,
 }
