@@ -262,4 +262,22 @@ mod tests {
             assert!(text.contains(line), "{line} is not in\n{text}");
         }
     }
+
+    /// Each metric that an alert rule asks for is one that the program has.
+    #[test]
+    fn alerts_ask_for_metrics_that_exist() {
+        let counted = include_str!("metrics.rs");
+        let rules = include_str!("../../config/alerts.yml");
+        let text = gauges(&crate::admin::types::tests::status(), true, true);
+        let names: Vec<&str> = rules
+            .split(|c: char| !c.is_ascii_alphanumeric() && c != '_')
+            .filter(|word| word.starts_with("kafka_standby_"))
+            .collect();
+        assert!(names.len() >= 6);
+        for name in names {
+            let known =
+                text.contains(&format!("# TYPE {name} gauge")) || counted.contains(&format!("count(\"{name}\""));
+            assert!(known, "{name}");
+        }
+    }
 }

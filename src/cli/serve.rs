@@ -1,0 +1,133 @@
+//! `serve`: the start-up sequence, the signals, and the bounded drain.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
+
+use super::{Exit, Failure, ServeArgs, log};
+use crate::admin::Control;
+use crate::config::Config;
+
+/// Longer than any request that a cutover may hold by default; after it the process ends with what is still open.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(35);
+
+/// Reads the configuration, sets up logs and runtime, and runs the proxy until a signal ends it.
+pub fn serve(args: &ServeArgs) -> Result<Exit, Failure> {
+    let config = configured(args)?;
+    log::init(args.log_format)?;
+    let runtime = tokio::runtime::Runtime::new()?;
+    let ended = runtime.block_on(until_signalled(|shutdown| run(config, shutdown)));
+    // Tasks that outlive the drain are not waited for.
+    runtime.shutdown_background();
+    ended.map_err(|error| Failure::new(Exit::Failed, format!("{error:#}")))?;
+    Ok(Exit::Done)
+}
+
+fn configured(args: &ServeArgs) -> Result<Config, Failure> {
+    let usage = |error: &dyn ToString| Failure::new(Exit::Usage, error.to_string());
+    let mut config = Config::load(&args.config).map_err(|error| usage(&error))?;
+    if let Some(name) = &args.assume_active {
+        let missing = || usage(&format!("--assume-active: `{name}` is neither the active nor the standby cluster"));
+        config.assume_active = Some(config.cluster_named(name).ok_or_else(missing)?);
+    }
+    Ok(config)
+}
+
+/// Runs the proxy until `shutdown` ends and what is open has drained.
+pub async fn run(config: Config, shutdown: impl Future<Output = ()> + Send + 'static) -> anyhow::Result<()> {
+    // The start-up sequence goes here: metrics::install, admin::bind, the proxy (which gives the Control),
+    // reload_on_hangup(control), admin::serve, and then waiting for `shutdown`.
+    let _ = (config, shutdown);
+    anyhow::bail!("the proxy is not built yet")
+}
+
+/// Reads the configuration again at each SIGHUP, as `POST /v1/reload` does.
+pub fn reload_on_hangup(control: Arc<dyn Control>) -> std::io::Result<()> {
+    let mut hangup = signal(SignalKind::hangup())?;
+    tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            match control.reload().await {
+                Ok(report) => {
+                    tracing::info!(changed = ?report.changed, needs_restart = ?report.needs_restart, "reloaded")
+                }
+                Err(error) => tracing::error!(%error, "the configuration was not reloaded"),
+            }
+        }
+    });
+    Ok(())
+}
+
+/// Gives `run` a future that ends at SIGTERM or SIGINT, and from then on [`DRAIN_TIMEOUT`]; a second signal ends at once.
+async fn until_signalled<F, R>(run: F) -> anyhow::Result<()>
+where
+    F: FnOnce(std::pin::Pin<Box<dyn Future<Output = ()> + Send>>) -> R,
+    R: Future<Output = anyhow::Result<()>>,
+{
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let mut signalled = async || {
+        tokio::select! {
+            _ = terminate.recv() => "SIGTERM",
+            _ = interrupt.recv() => "SIGINT",
+        }
+    };
+    let (tell, told) = oneshot::channel();
+    let deadline = async {
+        let first = signalled().await;
+        tracing::info!(signal = first, "draining");
+        // The proxy may have ended by itself.
+        let _ = tell.send(());
+        let again = tokio::time::timeout(DRAIN_TIMEOUT, signalled()).await;
+        match again {
+            Ok(second) => anyhow::anyhow!("ended at once by a second signal, {second}"),
+            Err(_) => anyhow::anyhow!("the drain took longer than {} s", DRAIN_TIMEOUT.as_secs()),
+        }
+    };
+    let shutdown = Box::pin(async move {
+        let _ = told.await;
+    });
+    tokio::select! {
+        ended = run(shutdown) => ended,
+        late = deadline => Err(late),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::LogFormat;
+    use crate::model::ClusterIx;
+
+    #[test]
+    fn assume_active_names_a_cluster() {
+        let args = |name: &str| ServeArgs {
+            config: concat!(env!("CARGO_MANIFEST_DIR"), "/config/minimal.toml").into(),
+            log_format: LogFormat::Text,
+            assume_active: Some(name.to_owned()),
+        };
+        assert_eq!(configured(&args("west")).unwrap().assume_active, Some(ClusterIx::SECOND));
+        assert_eq!(configured(&args("north")).unwrap_err().exit, Exit::Usage);
+    }
+
+    /// A proxy that ends by itself ends the wait, with its own result.
+    #[tokio::test]
+    async fn an_end_without_a_signal() {
+        until_signalled(|_| async { Ok(()) }).await.unwrap();
+        let error = until_signalled(|_| async { anyhow::bail!("port taken") }).await.unwrap_err();
+        assert_eq!(error.to_string(), "port taken");
+    }
+
+    /// Once the handler is in place (it is when `run` begins) the signal no longer ends the process.
+    #[tokio::test]
+    async fn a_signal_starts_the_drain() {
+        let drained = until_signalled(|shutdown| async move {
+            let pid = std::process::id().to_string();
+            std::process::Command::new("kill").args(["-TERM", &pid]).status()?;
+            shutdown.await;
+            Ok(())
+        });
+        tokio::time::timeout(Duration::from_secs(10), drained).await.unwrap().unwrap();
+    }
+}
