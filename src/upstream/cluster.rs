@@ -300,9 +300,9 @@ impl Cluster {
             Target::Broker(id) => id,
             Target::Leader(topic, partition) => {
                 let leader = self.snapshot_by(deadline).await?.leader(topic, partition);
-                leader.or_else(|code| {
+                leader.map_err(|code| {
                     self.mark_stale();
-                    Err(self.kafka_error("find the leader", code, Some(&format!("{topic}-{partition}"))))
+                    self.kafka_error("find the leader", code, Some(&format!("{topic}-{partition}")))
                 })?
             }
             Target::Coordinator(group) => self.coordinator(group, deadline).await?,
