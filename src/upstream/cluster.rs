@@ -217,6 +217,11 @@ impl Cluster {
             .ok_or_else(|| failure.unwrap_or_else(|| self.error("ApiVersions", no_address())))
     }
 
+    /// The configured addresses, `host:port` each.
+    pub(super) fn bootstrap(&self) -> &[Arc<str>] {
+        &self.inner.bootstrap
+    }
+
     /// Notes that the cached metadata misled someone; the next look at it reads it anew.
     pub(super) fn mark_stale(&self) {
         self.inner.stale.store(true, Ordering::Release);
