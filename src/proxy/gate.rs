@@ -34,6 +34,17 @@ impl Gate {
         self.state.send_replace(GateState::Open(view));
     }
 
+    /// Shows a changed view of the same generation, if the gate is still open onto that.
+    pub fn refresh(&self, view: Arc<View>) {
+        self.state.send_if_modified(|state| match state {
+            GateState::Open(open) if open.generation == view.generation => {
+                *open = view;
+                true
+            }
+            _ => false,
+        });
+    }
+
     /// Closes the gate and waits until every connection is quiet; `false` if some are not by the deadline (the gate stays
     /// closed).
     pub async fn hold(&self, hard: bool, deadline: Instant) -> bool {

@@ -314,6 +314,8 @@ impl Stream {
 
     fn publish(&self) {
         let Cursor { active_next, standby_end } = self.cursor;
+        let logical = self.partition.offsets.read().map(self.direction.from).position_out(active_next);
+        self.partition.crossed(logical);
         self.partition.advance(|p| {
             p.replicated = active_next;
             p.standby_end = standby_end;

@@ -119,7 +119,16 @@ impl Image {
         map.map(|m| Some((newest, m))).ok_or_else(|| format!("the stored offset map {cluster}/{topic}-{partition} does not rise"))
     }
 
-    /// Number of parts stored for a map, from which rewriting starts.
+    /// Partitions of a topic of which a map is stored.
+    pub fn partitions_of(&self, name: &str) -> i32 {
+        let highest = |key: &Key| match key {
+            Key::Map { topic, partition, .. } if topic == name => Some(partition.saturating_add(1)),
+            _ => None,
+        };
+        self.records.keys().filter_map(highest).max().unwrap_or(0)
+    }
+
+    /// What is known of one partition's offsets: stored maps, with the cuts that came after their last write.
     pub fn offsets(
         &self,
         names: &[String; 2],
