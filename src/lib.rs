@@ -4,8 +4,8 @@
 pub mod admin;
 pub mod catalog;
 pub mod cli;
-pub mod coordinator;
 pub mod config;
+pub mod coordinator;
 pub mod cutover;
 pub mod groups;
 pub mod model;
@@ -17,4 +17,5 @@ pub mod rewrite;
 pub mod state;
 pub mod stream;
 pub mod upstream;
+pub mod verify;
 pub mod wire;

@@ -1,7 +1,6 @@
 //! One partition: the meeting point of client connections (which acknowledge and expose records) and its stream (which
 //! copies them).
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
@@ -233,6 +232,3 @@ impl Partition {
         self.retired.load(Ordering::Acquire)
     }
 }
-
-/// Partitions are shared by handle.
-pub type Shared = Arc<Partition>;

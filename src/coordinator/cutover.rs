@@ -52,7 +52,9 @@ impl Coordinator {
             return Err(ControlError::Busy("another cutover is under way".into()));
         };
         let Some(roles) = self.roles() else {
-            return Err(ControlError::Unavailable("no cluster could be read yet, so it is not known who is active".into()));
+            return Err(ControlError::Unavailable(
+                "no cluster could be read yet, so it is not known who is active".into(),
+            ));
         };
         if !self.has_standby() {
             return Err(ControlError::Invalid("no standby is configured".into()));
@@ -173,7 +175,11 @@ impl Drive<'_> {
         }
         for topic in self.house.catalog.topics() {
             if topic.mode == TeeMode::Off && crate::replicate::is_user_topic(&topic.name) {
-                self.warnings.push(format!("topic {} is not teed: it stays on {}", topic.name, self.house.name(self.roles.active)));
+                self.warnings.push(format!(
+                    "topic {} is not teed: it stays on {}",
+                    topic.name,
+                    self.house.name(self.roles.active)
+                ));
             }
         }
         if reasons.is_empty() { Event::Succeeded } else { Event::Failed(reasons) }
@@ -181,7 +187,9 @@ impl Drive<'_> {
 
     async fn preflight_failover(&mut self) -> Event {
         let to = self.roles.active.other();
-        let Some(standby) = self.house.cluster(to) else { return Event::Failed(vec!["no standby is configured".into()]) };
+        let Some(standby) = self.house.cluster(to) else {
+            return Event::Failed(vec!["no standby is configured".into()]);
+        };
         if let Err(error) = within(PROBE, standby.refresh()).await {
             return Event::Failed(vec![format!("the standby {} cannot be reached: {error}", self.house.name(to))]);
         }
@@ -281,7 +289,8 @@ impl Drive<'_> {
             // Control batches behind the last record count as crossed.
             let progress = partition.progress();
             let from_end = if progress.standby_end == to_end { from_end.max(progress.replicated) } else { from_end };
-            let logical_end = logical_end.max(partition.offsets.read().map(from).position_out(from_end.min(i64::MAX - 1)));
+            let logical_end =
+                logical_end.max(partition.offsets.read().map(from).position_out(from_end.min(i64::MAX - 1)));
             let known = progress.active_end >= 0;
             let seen = partition.exposed().max(logical_end);
             let logical = if known { seen } else { seen.saturating_add(UNKNOWN_JUMP) };
@@ -338,7 +347,8 @@ impl Drive<'_> {
         let to = self.house.name(self.roles.active.other());
         let mut entries = Vec::new();
         for (part, chunk) in self.cuts.chunks(CUTS_PER_RECORD).enumerate() {
-            let cuts = chunk.iter().map(|(p, c)| (p.tp.topic.to_string(), p.tp.partition, c.logical, c.to_end, c.from_end));
+            let cuts =
+                chunk.iter().map(|(p, c)| (p.tp.topic.to_string(), p.tp.partition, c.logical, c.to_end, c.from_end));
             let record = CutRecord { to: to.into(), cuts: cuts.collect() };
             entries.push(store.entry_in(generation, &Key::Cut { generation, part }, &record));
         }
@@ -431,7 +441,8 @@ impl Drive<'_> {
         let to = self.house.name(roles.active);
         let mut entries = Vec::new();
         for (part, chunk) in self.cuts.chunks(CUTS_PER_RECORD).enumerate() {
-            let cuts = chunk.iter().map(|(p, c)| (p.tp.topic.to_string(), p.tp.partition, c.logical, c.to_end, c.from_end));
+            let cuts =
+                chunk.iter().map(|(p, c)| (p.tp.topic.to_string(), p.tp.partition, c.logical, c.to_end, c.from_end));
             let record = CutRecord { to: to.into(), cuts: cuts.collect() };
             entries.push(store.entry(&Key::Cut { generation: old.generation + 1, part }, &record));
         }
@@ -515,7 +526,10 @@ async fn unfit(partition: &Arc<Partition>, limit: u64) -> Option<String> {
     }
 }
 
-async fn within<T>(limit: Duration, work: impl Future<Output = Result<T, crate::upstream::UpstreamError>>) -> Result<T, String> {
+async fn within<T>(
+    limit: Duration,
+    work: impl Future<Output = Result<T, crate::upstream::UpstreamError>>,
+) -> Result<T, String> {
     match tokio::time::timeout(limit, work).await {
         Ok(result) => result.map_err(|e| e.to_string()),
         Err(_) => Err(format!("no answer within {limit:?}")),

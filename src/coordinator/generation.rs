@@ -62,7 +62,14 @@ impl Coordinator {
         ));
         let streams = standby.clone().map(|standby| {
             let clusters = (active.clone(), standby);
-            Streams::start(roles.generation, from, clusters, self.names.clone(), self.catalog.clone(), self.store.clone())
+            Streams::start(
+                roles.generation,
+                from,
+                clusters,
+                self.names.clone(),
+                self.catalog.clone(),
+                self.store.clone(),
+            )
         });
         let groups = standby.map(|standby| Arc::new(GroupSync::new(self.catalog.clone(), active, standby, from)));
         if let Some(groups) = groups.clone() {

@@ -262,7 +262,9 @@ impl Coordinator {
                     self.catalog.note_real_id(&topic, ix, *id);
                 }
             }
-            let count = image.partitions_of(&name).max(cuts.keys().filter(|(t, _)| *t == name).map(|(_, p)| p + 1).max().unwrap_or(0));
+            let count = image
+                .partitions_of(&name)
+                .max(cuts.keys().filter(|(t, _)| *t == name).map(|(_, p)| p + 1).max().unwrap_or(0));
             let mut offsets = Vec::new();
             for partition in 0..count {
                 let cuts = cuts.get(&(name.clone(), partition)).map_or(&[][..], Vec::as_slice);

@@ -13,7 +13,9 @@ use crate::catalog::View;
 pub enum GateState {
     Open(Arc<View>),
     /// New requests wait. `hard`: the active cluster is given up, so nothing in flight is waited for.
-    Held { hard: bool },
+    Held {
+        hard: bool,
+    },
 }
 
 pub struct Gate {
@@ -25,7 +27,11 @@ pub struct Gate {
 impl Default for Gate {
     /// Closed until the first view is known.
     fn default() -> Self {
-        Gate { state: watch::Sender::new(GateState::Held { hard: false }), busy: AtomicUsize::new(0), idle: Notify::new() }
+        Gate {
+            state: watch::Sender::new(GateState::Held { hard: false }),
+            busy: AtomicUsize::new(0),
+            idle: Notify::new(),
+        }
     }
 }
 

@@ -80,7 +80,13 @@ mod tests {
     use super::*;
 
     fn seen(first: i32, last: i32, logical: i64) -> Seen {
-        Seen { epoch: 0, first_sequence: first, last_sequence: last, logical, logical_end: logical + i64::from(last - first) + 1 }
+        Seen {
+            epoch: 0,
+            first_sequence: first,
+            last_sequence: last,
+            logical,
+            logical_end: logical + i64::from(last - first) + 1,
+        }
     }
 
     #[test]
