@@ -153,6 +153,7 @@ impl Rehome {
 
     /// A reply as the cluster gave it. Members that neither the cluster nor this memory knows may be left from the
     /// generation before (the proxy was restarted): their replies are changed so that they stay and come back re-homed.
+    #[must_use]
     pub fn adjust_reply(&self, view: &Arc<View>, header: &RequestHeader, request: &Bytes, reply: Bytes) -> Bytes {
         if view.generation == 0 {
             return reply;
@@ -161,7 +162,14 @@ impl Rehome {
         changed.ok().flatten().unwrap_or(reply)
     }
 
-    fn adjusted(&self, generation: u32, key: i16, v: i16, request: &Bytes, reply: &Bytes) -> Result<Option<Bytes>, String> {
+    fn adjusted(
+        &self,
+        generation: u32,
+        key: i16,
+        v: i16,
+        request: &Bytes,
+        reply: &Bytes,
+    ) -> Result<Option<Bytes>, String> {
         match key {
             HEARTBEAT if decode::<HeartbeatResponse>(reply, v)?.error_code == UNKNOWN_MEMBER_ID => {
                 let beat: HeartbeatRequest = decode(request, v)?;
@@ -185,7 +193,13 @@ impl Rehome {
         }
     }
 
-    fn adjusted_commit(&self, generation: u32, v: i16, request: &Bytes, reply: &Bytes) -> Result<Option<Bytes>, String> {
+    fn adjusted_commit(
+        &self,
+        generation: u32,
+        v: i16,
+        request: &Bytes,
+        reply: &Bytes,
+    ) -> Result<Option<Bytes>, String> {
         let answer: OffsetCommitResponse = decode(reply, v)?;
         let codes = || answer.topics.iter().flat_map(|t| &t.partitions).map(|p| p.error_code);
         if !codes().any(|code| matches!(code, UNKNOWN_MEMBER_ID | GROUP_ID_NOT_FOUND)) {
@@ -206,7 +220,11 @@ impl Rehome {
     fn adopt(&self, who: Who<'_>, arrived: bool) -> bool {
         let adopted = self.members.lock().adopt(who, arrived, self.now());
         if adopted {
-            tracing::debug!(group = who.group, member = who.member, "unknown member taken for one of the old generation");
+            tracing::debug!(
+                group = who.group,
+                member = who.member,
+                "unknown member taken for one of the old generation"
+            );
         }
         adopted
     }

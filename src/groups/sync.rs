@@ -151,17 +151,10 @@ impl GroupSync {
             let (active, standby) = tokio::join!(self.active.list_groups(), self.standby.list_groups());
             let active = active.map_err(|e| vec![format!("the active cluster's groups: {e}")])?;
             let standby = standby.map_err(|e| vec![format!("the standby's groups: {e}")])?;
-            let groups: Vec<String> = active.into_iter().filter(|g| g.group_type != SHARE).map(|g| g.group).collect();
-            let ours: HashSet<&str> = groups.iter().map(String::as_str).collect();
-            let manned = standby.iter().filter(|g| ours.contains(g.group.as_str()) && standby::has_members(&g.state));
-            let cleared: Vec<_> = stream::iter(manned)
-                .map(|g| async move { standby::remove_members(&self.standby, &g.group).await.map_err(|e| (&g.group, e)) })
-                .buffer_unordered(AT_ONCE)
-                .collect()
-                .await;
-            let ghosts = cleared.into_iter().filter_map(Result::err).map(|(group, e)| format!("group {group}: {e}"));
-            let ghosts: Vec<String> = ghosts.collect();
-            let (summary, mut failures) = self.copy_all(groups, true).await;
+            let groups: HashSet<_> = active.into_iter().filter(|g| g.group_type != SHARE).map(|g| g.group).collect();
+            let manned = standby.into_iter().filter(|g| standby::has_members(&g.state)).map(|g| g.group);
+            let ghosts = self.remove_ghosts(manned.filter(|g| groups.contains(g)).collect()).await;
+            let (summary, mut failures) = self.copy_all(groups.into_iter().collect(), true).await;
             failures.extend(ghosts);
             if failures.is_empty() { Ok(summary) } else { Err(failures) }
         };
@@ -171,6 +164,15 @@ impl GroupSync {
             self.closed.store(false, Ordering::Release);
         }
         result
+    }
+
+    /// Removes the members of these groups on the standby; answers what failed.
+    async fn remove_ghosts(&self, groups: Vec<String>) -> Vec<String> {
+        let removals = stream::iter(groups).map(|group| async move {
+            let removed = standby::remove_members(&self.standby, &group).await;
+            removed.err().map(|e| format!("group {group}: {e}"))
+        });
+        removals.buffer_unordered(AT_ONCE).filter_map(std::future::ready).collect().await
     }
 
     async fn pass(&self) {
@@ -273,7 +275,11 @@ impl GroupSync {
 
     /// Writes to the standby; answers the partitions that it does not have yet. Members that are left in the group there
     /// from an earlier generation are removed.
-    async fn write(&self, group: &str, offsets: &[(TopicPartition, i64, String)]) -> Result<HashSet<TopicPartition>, String> {
+    async fn write(
+        &self,
+        group: &str,
+        offsets: &[(TopicPartition, i64, String)],
+    ) -> Result<HashSet<TopicPartition>, String> {
         match standby::write(&self.standby, group, offsets).await {
             Err(Refusal::HasMembers) => {}
             done => return done.map_err(|refusal| refusal.to_string()),
@@ -285,9 +291,8 @@ impl GroupSync {
     /// Deletes groups on the standby that were written by this process and are no more on the active cluster.
     async fn follow_deletions(&self, listed: &[String]) {
         let listed: HashSet<&str> = listed.iter().map(String::as_str).collect();
-        let ours = |(group, known): (&String, &Known)| {
-            (known.ours && !listed.contains(group.as_str())).then(|| group.clone())
-        };
+        let ours =
+            |(group, known): (&String, &Known)| (known.ours && !listed.contains(group.as_str())).then(|| group.clone());
         let missing: Vec<String> = self.memory.lock().groups.iter().filter_map(ours).collect();
         for group in missing {
             // A list can lack the groups of a coordinator that has just moved; the coordinator itself knows.

@@ -8,7 +8,12 @@ use crate::offsets::PartitionOffsets;
 /// Exact: the next record that a consumer reads there is the one that it would have read on the active cluster.
 ///
 /// `progress` must have been read before `offsets`, so that the maps cover it.
-pub fn standby_offset(offsets: &PartitionOffsets, active: ClusterIx, progress: Progress, committed: i64) -> Option<i64> {
+pub fn standby_offset(
+    offsets: &PartitionOffsets,
+    active: ClusterIx,
+    progress: Progress,
+    committed: i64,
+) -> Option<i64> {
     if committed < 0 || progress.standby_end < 0 || committed > progress.replicated {
         return None;
     }
