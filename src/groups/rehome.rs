@@ -27,6 +27,9 @@ use crate::proxy::Reply;
 use crate::rewrite;
 use crate::wire::header::RequestHeader;
 
+#[cfg(test)]
+mod tests;
+
 pub(super) const JOIN_GROUP: i16 = 11;
 pub(super) const HEARTBEAT: i16 = 12;
 pub(super) const LEAVE_GROUP: i16 = 13;

@@ -294,10 +294,10 @@ impl Connection {
             _ = gate::closed(&mut watch, view.generation) => return Err(Failure::End(End::Gate)),
             end = gone(&self.client) => return Err(Failure::End(end)),
         };
-        if header.api_key == pending::OFFSET_COMMIT {
-            if let Some(group) = crate::groups::group_of_commit(body, header.api_version) {
-                self.context.house.group_committed(&group);
-            }
+        if header.api_key == pending::OFFSET_COMMIT
+            && let Some(group) = crate::groups::group_of_commit(body, header.api_version)
+        {
+            self.context.house.group_committed(&group);
         }
         Ok(rule)
     }
