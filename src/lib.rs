@@ -17,4 +17,5 @@ pub mod rewrite;
 pub mod state;
 pub mod stream;
 pub mod upstream;
+pub mod verify;
 pub mod wire;
