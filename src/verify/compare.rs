@@ -12,7 +12,7 @@ use crate::records::{Batch, RecordError, Section, crc_ok, same_content};
 pub const MAX_DESCRIBED: usize = 100;
 
 /// What of a partition is compared.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Scope {
     /// First logical offset: the higher one of both log starts.
     pub from: i64,
@@ -60,6 +60,7 @@ impl Outcome {
 
 /// A running comparison. Feed the side that [`Compare::wants`] names until it names none; each feed holds what was pushed
 /// and not compared yet, so at most one chunk and one inflated batch per side are in memory.
+#[derive(Default)]
 pub struct Compare {
     scope: Scope,
     active: Feed,
@@ -127,6 +128,13 @@ impl Compare {
         }
     }
 
+    /// The result so far, when a log cannot be read on: what is missing may only be so because of that.
+    pub fn give_up(mut self) -> Outcome {
+        self.outcome.overflowed = self.missing.overflowed();
+        self.outcome
+    }
+
+    /// The result, once [`Compare::wants`] names no side.
     pub fn finish(mut self) -> Outcome {
         debug_assert!(self.wants().is_none(), "a side has not ended");
         self.outcome.overflowed = self.missing.overflowed();

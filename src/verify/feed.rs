@@ -35,8 +35,8 @@ impl Side {
 pub(super) enum FeedError {
     #[error(transparent)]
     Record(#[from] RecordError),
-    #[error("offset {0} comes after offset {1}")]
-    Order(i64, i64),
+    #[error("offset {offset} where {least} is the least that can follow")]
+    Order { offset: i64, least: i64 },
 }
 
 /// A record at the front of a feed.
@@ -48,14 +48,15 @@ pub(super) struct Head<'a> {
 }
 
 /// The log of one cluster, as far as it was read and not compared yet: waiting batches, and at most one open batch.
+#[derive(Default)]
 pub(super) struct Feed {
     pub map: OffsetMap,
     /// Nothing more will be pushed.
     pub ended: bool,
     queue: VecDeque<Batch>,
     open: Option<Cursor>,
-    /// Cluster offset of the last record that was passed; records rise.
-    last: i64,
+    /// Behind the cluster offset of the last record that was passed; records rise.
+    next: i64,
 }
 
 /// A place inside an inflated batch.
@@ -80,7 +81,7 @@ impl Cursor {
 
 impl Feed {
     pub fn new(map: OffsetMap) -> Feed {
-        Feed { map, ended: false, queue: VecDeque::new(), open: None, last: -1 }
+        Feed { map, ..Feed::default() }
     }
 
     /// Logical offsets of a batch, from its first to behind its last mapped one; empty if it has none.
@@ -94,7 +95,7 @@ impl Feed {
         let header = batch.header();
         let (base, last) = (header.base_offset, header.last_offset());
         let run = self.map.runs().get(self.map.runs().partition_point(|r| r.cluster <= base).checked_sub(1)?)?;
-        let inside = header.is_dense() && last < run.cluster.saturating_add(run.len) && base > self.last;
+        let inside = header.is_dense() && last < run.cluster.saturating_add(run.len) && base >= self.next;
         inside.then(|| run.logical + (base - run.cluster))
     }
 
@@ -114,7 +115,7 @@ impl Feed {
     /// Passes the front batch as a whole.
     pub fn pass(&mut self) {
         if let Some(batch) = self.queue.pop_front() {
-            self.last = batch.header().last_offset();
+            self.next = batch.header().next_offset();
         }
     }
 
@@ -131,7 +132,7 @@ impl Feed {
 
     /// Logical offset behind the last record that was passed.
     pub fn position(&self) -> i64 {
-        self.map.position_out(self.last.saturating_add(1))
+        self.map.position_out(self.next)
     }
 
     /// Goes on to the next record of the open batch that has a logical offset of at least `from`; closes the batch behind
@@ -140,8 +141,8 @@ impl Feed {
         while let Some(mut cursor) = self.open.take() {
             let Some(record) = cursor.record().transpose()? else { break };
             let offset = cursor.section.offset(&record);
-            if offset <= self.last {
-                return Err(FeedError::Order(offset, self.last));
+            if offset < self.next {
+                return Err(FeedError::Order { offset, least: self.next });
             }
             let bytes = record.raw.len();
             if let Some(logical) = self.map.to_logical(offset).filter(|&l| l >= from) {
@@ -149,7 +150,7 @@ impl Feed {
                 self.open = Some(cursor);
                 break;
             }
-            self.last = offset;
+            self.next = offset.saturating_add(1);
             cursor.skip(bytes);
             self.open = Some(cursor);
         }
@@ -169,6 +170,6 @@ impl Feed {
         let Some(Ok(record)) = cursor.record() else { return };
         let (offset, bytes) = (cursor.section.offset(&record), record.raw.len());
         cursor.skip(bytes);
-        self.last = offset;
+        self.next = offset.saturating_add(1);
     }
 }

@@ -332,7 +332,7 @@ fn damage_is_a_difference_on_either_side() {
     assert!(broken.described.iter().any(|f| f.what == "missing on the standby"));
     // Offsets that do not rise: the same batch twice.
     let outcome = compared(scope(3), vec![good.clone(), good.clone()], vec![good.clone()]);
-    assert!(found(&outcome)[0].1.contains("comes after offset 2"), "{outcome:?}");
+    assert!(found(&outcome)[0].1.contains("offset 0 where 3 is the least"), "{outcome:?}");
     let outcome = compared(scope(3), vec![good.clone(), good.clone()], vec![good.clone(), good]);
     assert_eq!(outcome.differences, 2);
 }
