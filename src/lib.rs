@@ -4,8 +4,8 @@
 pub mod admin;
 pub mod catalog;
 pub mod cli;
-pub mod coordinator;
 pub mod config;
+pub mod coordinator;
 pub mod cutover;
 pub mod groups;
 pub mod model;

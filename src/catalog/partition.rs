@@ -1,7 +1,6 @@
 //! One partition: the meeting point of client connections (which acknowledge and expose records) and its stream (which
 //! copies them).
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
@@ -12,7 +11,7 @@ use tokio::time::Instant;
 use crate::config::TeeMode;
 use crate::model::TopicPartition;
 use crate::offsets::PartitionOffsets;
-use crate::stream::{DuplicateWindow, TeeBuffer, TeeItem};
+use crate::stream::{DuplicateWindow, Ranges, TeeBuffer, TeeItem};
 
 /// How far the stream of a partition has come, in offsets of the active cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,15 +71,16 @@ pub struct Partition {
     pub duplicates: Mutex<DuplicateWindow>,
     /// Logical offset behind the highest record that any client was shown or promised.
     exposed: AtomicI64,
-    /// Logical offset behind the highest record acknowledged to a producer.
-    acknowledged: AtomicI64,
+    /// Logical ranges acknowledged to producers that the standby is not known to have.
+    acknowledged: Mutex<Ranges>,
+    /// Logical offset below which the standby has everything.
+    crossed: AtomicI64,
     /// `sync` topics: the standby is in sync, so an acknowledgement waits for it.
     in_sync: AtomicBool,
     tee: Mutex<TeeBuffer>,
     wake: tokio::sync::Notify,
     progress: watch::Sender<Progress>,
     state: Mutex<StreamState>,
-    /// Lag in bytes as known: bytes waiting in the tee (catch-up does not know what it has not read).
     retired: AtomicBool,
     /// Unix ms when the stream was last level with the active cluster.
     level_at_ms: AtomicI64,
@@ -94,7 +94,8 @@ impl Partition {
             offsets: RwLock::new(offsets),
             duplicates: Mutex::default(),
             exposed: AtomicI64::new(0),
-            acknowledged: AtomicI64::new(0),
+            acknowledged: Mutex::default(),
+            crossed: AtomicI64::new(0),
             in_sync: AtomicBool::new(mode == TeeMode::Sync),
             tee: Mutex::default(),
             wake: tokio::sync::Notify::new(),
@@ -110,18 +111,43 @@ impl Partition {
         self.exposed.fetch_max(logical_end, Ordering::AcqRel);
     }
 
-    /// A producer was told that everything below `logical_end` that it wrote is stored.
-    pub fn acknowledge(&self, logical_end: i64) {
-        self.acknowledged.fetch_max(logical_end, Ordering::AcqRel);
+    /// A producer was told that the records from `logical` up to `logical_end` are stored.
+    pub fn acknowledge(&self, logical: i64, logical_end: i64) {
         self.expose(logical_end);
+        let crossed = self.crossed.load(Ordering::Acquire);
+        if logical_end > crossed {
+            self.acknowledged.lock().add(logical, logical_end);
+        }
+    }
+
+    /// The standby has everything below `logical`.
+    pub fn crossed(&self, logical: i64) {
+        self.crossed.fetch_max(logical, Ordering::AcqRel);
+        self.acknowledged.lock().forget_below(logical);
+    }
+
+    /// Acknowledged ranges (logical start, end) at or above `logical`.
+    pub fn acknowledged_above(&self, logical: i64) -> Vec<(i64, i64)> {
+        self.acknowledged.lock().above(logical)
     }
 
     pub fn exposed(&self) -> i64 {
         self.exposed.load(Ordering::Acquire)
     }
 
-    pub fn acknowledged(&self) -> i64 {
-        self.acknowledged.load(Ordering::Acquire)
+    /// A cutover: offsets of the active cluster mean another cluster from now on.
+    pub fn begin_generation(&self, logical: i64) {
+        self.expose(logical);
+        self.acknowledged.lock().forget_below(i64::MAX);
+        self.crossed.store(logical, Ordering::Release);
+        self.restart_stream();
+    }
+
+    /// The stream begins anew (at a cutover, or after one that was rolled back).
+    pub fn restart_stream(&self) {
+        self.tee.lock().reset();
+        self.progress.send_replace(Progress::UNKNOWN);
+        self.set_state(StreamState::Waiting("the stream is being opened".into()));
     }
 
     pub fn in_sync(&self) -> bool {
@@ -206,6 +232,3 @@ impl Partition {
         self.retired.load(Ordering::Acquire)
     }
 }
-
-/// Partitions are shared by handle.
-pub type Shared = Arc<Partition>;

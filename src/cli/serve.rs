@@ -8,8 +8,11 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
 use super::{Exit, Failure, ServeArgs, log};
-use crate::admin::Control;
+use tokio_util::sync::CancellationToken;
+
+use crate::admin::{self, Control, metrics};
 use crate::config::Config;
+use crate::coordinator::{Coordinator, Operator};
 
 /// Longer than any request that a cutover may hold by default; after it the process ends with what is still open.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(35);
@@ -38,10 +41,30 @@ fn configured(args: &ServeArgs) -> Result<Config, Failure> {
 
 /// Runs the proxy until `shutdown` ends and what is open has drained.
 pub async fn run(config: Config, shutdown: impl Future<Output = ()> + Send + 'static) -> anyhow::Result<()> {
-    // The start-up sequence goes here: metrics::install, admin::bind, the proxy (which gives the Control),
-    // reload_on_hangup(control), admin::serve, and then waiting for `shutdown`.
-    let _ = (config, shutdown);
-    anyhow::bail!("the proxy is not built yet")
+    let recorder = metrics::install()?;
+    let api = admin::bind(config.admin.bind).await?;
+    let stop = CancellationToken::new();
+    let (token, per_partition) = (config.admin.token.clone(), config.metrics.per_partition);
+    let coordinator = Coordinator::new(Arc::new(config), stop.clone());
+    let control: Arc<dyn Control> = Arc::new(Operator(coordinator.clone()));
+    reload_on_hangup(control.clone())?;
+    let admin = admin::Admin { control, metrics: recorder, token, per_partition };
+    let (end, ended) = oneshot::channel::<()>();
+    let serving = tokio::spawn(admin::serve(api, admin, async { drop(ended.await) }));
+    let starting = coordinator.start();
+    tokio::pin!(shutdown);
+    tokio::select! {
+        started = starting => {
+            started.map_err(anyhow::Error::msg)?;
+            shutdown.await;
+        }
+        () = &mut shutdown => {}
+    }
+    stop.cancel();
+    coordinator.finished().await;
+    drop(end);
+    serving.await??;
+    Ok(())
 }
 
 /// Reads the configuration again at each SIGHUP, as `POST /v1/reload` does.

@@ -31,6 +31,7 @@ use crate::state::Store;
 use crate::upstream::{ClientOptions, Cluster};
 use crate::wire::versions::Advertised;
 
+pub use control::Operator;
 pub use generation::Running;
 
 /// Who is what.
@@ -120,6 +121,16 @@ impl Coordinator {
         coordinator
     }
 
+    /// Waits until nothing runs any more after a stop.
+    pub async fn finished(&self) {
+        if let Some(server) = self.server.get() {
+            server.finished().await;
+        }
+        if let Some(running) = self.running() {
+            running.stop().await;
+        }
+    }
+
     fn context(&self) -> &Arc<Context> {
         self.context.get().expect("set in new")
     }
@@ -148,7 +159,8 @@ impl Coordinator {
         let slots = self.slots.lock();
         let listener = &self.config.listener;
         let (active, other) = (slots[roles.active.ix()].clone(), slots[roles.active.other().ix()].len());
-        let brokers = crate::catalog::VirtualBrokers::new(listener.advertise.clone(), listener.brokers.from, active, other);
+        let brokers =
+            crate::catalog::VirtualBrokers::new(listener.advertise.clone(), listener.brokers.from, active, other);
         let config = self.config.clone();
         let registrar = move |catalog: &Catalog, name: &str, id, active, generation| {
             crate::replicate::register(catalog, &config, name, id, active, generation)

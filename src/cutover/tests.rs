@@ -51,10 +51,10 @@ fn failures_before_the_commit_roll_back_and_after_it_go_forward() {
         events.push(Event::Failed(vec!["x".into()]));
         events.push(Event::Succeeded);
         let commands = run(wish(Kind::Switchover), &events);
-        assert_eq!(commands[commands.len() - 2..], [
-            Command::RollBack,
-            Command::Finish(Outcome::RolledBack(vec!["x".into()]))
-        ]);
+        assert_eq!(
+            commands[commands.len() - 2..],
+            [Command::RollBack, Command::Finish(Outcome::RolledBack(vec!["x".into()]))]
+        );
     }
     let mut events = vec![Event::Succeeded; 5];
     events.push(Event::Failed(vec!["x".into()]));
@@ -89,7 +89,8 @@ fn times_are_told_by_phase() {
     for at in [10, 15, 35, 40, 50, 52] {
         machine.on(Event::Succeeded, ms(at));
     }
-    let phases = [(Phase::Preflight, 10), (Phase::Hold, 5), (Phase::Drain, 25), (Phase::Commit, 10), (Phase::Resume, 2)];
+    let phases =
+        [(Phase::Preflight, 10), (Phase::Hold, 5), (Phase::Drain, 25), (Phase::Commit, 10), (Phase::Resume, 2)];
     assert_eq!(machine.phases(), phases.map(|(p, t)| (p, ms(t))));
     assert_eq!(machine.held(), ms(42));
 }

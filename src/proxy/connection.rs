@@ -11,7 +11,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -21,7 +21,7 @@ use super::gate::{self, Pass};
 use super::pending::{self, Pending, Reply};
 use super::replies::{self, Cut, ToReplies};
 use super::{Context, Entrance, fetch, local, produce};
-use crate::admin::metrics;
+use crate::admin::metrics::{self, Direction, RequestResult, Side};
 use crate::catalog::View;
 use crate::groups::JoinRule;
 use crate::rewrite;
@@ -87,7 +87,7 @@ pub struct Connection {
 /// Serves one client until either side ends it.
 pub async fn serve(context: Arc<Context>, stream: TcpStream, entrance: Entrance, peer: std::net::SocketAddr) {
     let (client, writer) = stream.into_split();
-    let in_flight = context.config.limits.in_flight_per_connection;
+    let in_flight = context.config.limits.in_flight_per_connection.max(1) as usize;
     let (replies, inbox) = mpsc::channel(in_flight);
     let mut reply_half = tokio::spawn(replies::run(context.clone(), writer, inbox));
     let mut connection = Connection { context, entrance, client, buffer: BytesMut::new(), replies, peer };
@@ -100,7 +100,7 @@ pub async fn serve(context: Arc<Context>, stream: TcpStream, entrance: Entrance,
         }
         end = &mut reply_half => end.unwrap_or(End::Upstream),
     };
-    metrics::disconnects(end.label());
+    metrics::disconnect(Side::Client, end.label());
     match end {
         End::Client | End::ClientIo(_) => tracing::debug!(%peer, ?entrance, "connection ended: {end}"),
         _ => tracing::info!(%peer, ?entrance, "connection ended: {end}"),
@@ -148,7 +148,8 @@ impl Connection {
         }
         loop {
             while let Some(frame) = self.next_frame()? {
-                let header = RequestHeader::parse(&frame, schema::is_flexible).map_err(|e| End::Frame(e.to_string()))?;
+                let header =
+                    RequestHeader::parse(&frame, schema::is_flexible).map_err(|e| End::Frame(e.to_string()))?;
                 if !self.take_or_keep(&mut session, &header, &frame).await? {
                     let mut cut = self.quieten().await?;
                     cut.push(Pending { header, frame, reply: Reply::Forward });
@@ -163,7 +164,7 @@ impl Connection {
                 _ = gate::closed(&mut watch, generation) => return self.quieten().await,
                 read = self.client.read_buf(&mut self.buffer) => match read {
                     Ok(0) => return Err(End::Client),
-                    Ok(n) => metrics::bytes_from_client(n),
+                    Ok(n) => metrics::bytes(Direction::ClientIn).increment(n as u64),
                     Err(e) => return Err(End::ClientIo(e)),
                 },
             }
@@ -171,7 +172,7 @@ impl Connection {
     }
 
     fn next_frame(&mut self) -> Result<Option<Bytes>, End> {
-        let max = self.context.config.limits.max_frame;
+        let max = self.context.config.limits.max_frame as usize;
         let frame = frame::next_frame(&mut self.buffer, max).map_err(|e| End::Frame(e.to_string()))?;
         if frame.is_none() {
             self.buffer.reserve(READ_CHUNK);
@@ -196,7 +197,12 @@ impl Connection {
     }
 
     /// Handles one request; `false`: the gate closed before it could be sent anywhere, so it is still to be done.
-    async fn take_or_keep(&mut self, session: &mut Session, header: &RequestHeader, frame: &Bytes) -> Result<bool, End> {
+    async fn take_or_keep(
+        &mut self,
+        session: &mut Session,
+        header: &RequestHeader,
+        frame: &Bytes,
+    ) -> Result<bool, End> {
         match self.take(session, header.clone(), frame.clone()).await {
             Ok(()) => Ok(true),
             Err(End::Gate) => Ok(false),
@@ -213,10 +219,11 @@ impl Connection {
             return self.send(ToReplies::Pending(Pending { header, frame, reply: Reply::Local(reply) })).await;
         }
         let row = advertised.accept(key, header.api_version).map_err(|refusal| End::Refused(refusal.to_string()))?;
-        metrics::request(row.name);
+        let result = if row.how == How::Forward { RequestResult::Forwarded } else { RequestResult::Rewritten };
+        metrics::request(key, row.name, result);
         if row.how == How::Forward {
-            self.forward(session, &frame).await?;
-            return self.send(ToReplies::Pending(Pending { header, frame, reply: Reply::Forward })).await;
+            let pending = Pending { header, frame, reply: Reply::Forward };
+            return self.send_on(session, pending, None).await;
         }
         let body = frame.slice(header.body_offset.min(frame.len())..);
         let bad = |reason: String| End::Request { api: row.name, reason };
@@ -227,7 +234,13 @@ impl Connection {
         })
     }
 
-    async fn rewrite(&mut self, session: &mut Session, header: RequestHeader, frame: Bytes, body: Bytes) -> Result<(), Failure> {
+    async fn rewrite(
+        &mut self,
+        session: &mut Session,
+        header: RequestHeader,
+        frame: Bytes,
+        body: Bytes,
+    ) -> Result<(), Failure> {
         let view = session.view.clone();
         let (key, version) = (header.api_key, header.api_version);
         let (reply, out) = match key {
@@ -235,10 +248,11 @@ impl Connection {
                 Some(frame) => (Reply::Local(frame), None),
                 None => (Reply::Forward, Some(None)),
             },
-            pending::PRODUCE => match produce::request(&self.context, &view, &header, &body)? {
+            pending::PRODUCE => match produce::request(&self.context, &view, &header, &body).await? {
                 produce::Taken::Forward { context, body } => {
                     if context.acks == 0 {
-                        self.forward_parts(session, &header, &frame, body).await?;
+                        self.upstream(session).await?;
+                        Self::write_on(session, &header, &frame, body).await?;
                         context.kick_all();
                         return Ok(());
                     }
@@ -248,22 +262,30 @@ impl Connection {
                 produce::Taken::Dropped => return Ok(()),
             },
             pending::FETCH => (Reply::Fetch, Some(fetch::request(&view, version, &body)?)),
-            pending::JOIN_GROUP | pending::SYNC_GROUP | pending::HEARTBEAT | pending::LEAVE_GROUP | pending::OFFSET_COMMIT => {
-                match self.member_request(&view, &header, &body).await? {
-                    JoinRule::Answer(body) => (Reply::Local(local::frame(&header, &body)), None),
-                    JoinRule::Send { body, reply } => (reply, Some(body)),
-                }
-            }
+            pending::JOIN_GROUP
+            | pending::SYNC_GROUP
+            | pending::HEARTBEAT
+            | pending::LEAVE_GROUP
+            | pending::OFFSET_COMMIT => match self.member_request(&view, &header, &body).await? {
+                JoinRule::Answer(body) => (Reply::Local(local::frame(&header, &body)), None),
+                JoinRule::Send { body, reply } => (reply, Some(body)),
+            },
             _ => (Reply::Rewrite, Some(rewrite::request(key, version, &body, &*view)?)),
         };
-        if let Some(body) = out {
-            self.forward_parts(session, &header, &frame, body).await?;
+        let pending = Pending { header, frame, reply };
+        match out {
+            Some(body) => Ok(self.send_on(session, pending, body).await?),
+            None => Ok(self.send(ToReplies::Pending(pending)).await?),
         }
-        Ok(self.send(ToReplies::Pending(Pending { header, frame, reply })).await?)
     }
 
     /// Group requests: members of an earlier generation are re-homed, all else goes through with offsets translated.
-    async fn member_request(&mut self, view: &Arc<View>, header: &RequestHeader, body: &Bytes) -> Result<JoinRule, Failure> {
+    async fn member_request(
+        &mut self,
+        view: &Arc<View>,
+        header: &RequestHeader,
+        body: &Bytes,
+    ) -> Result<JoinRule, Failure> {
         let rule = self.context.rehome.request(view, header, body);
         let rule = tokio::select! {
             rule = rule => rule?,
@@ -277,32 +299,40 @@ impl Connection {
         Ok(rule)
     }
 
-    /// Sends the client's frame with another body, or as it is.
-    async fn forward_parts(&mut self, session: &mut Session, header: &RequestHeader, frame: &Bytes, body: Option<Bytes>) -> Result<(), End> {
-        match body {
-            None => self.forward(session, frame).await,
-            Some(body) => {
-                let head = frame.slice(..header.body_offset.min(frame.len()));
-                let upstream = self.upstream(session).await?;
-                write_frame(upstream, &[&head, &body]).await.map_err(End::UpstreamIo)
-            }
-        }
+    /// Sends the client's frame upstream, with another body or as it is. The reply half knows of it first.
+    async fn send_on(&mut self, session: &mut Session, pending: Pending, body: Option<Bytes>) -> Result<(), End> {
+        self.upstream(session).await?;
+        let (header, frame) = (pending.header.clone(), pending.frame.clone());
+        self.send(ToReplies::Pending(pending)).await?;
+        Self::write_on(session, &header, &frame, body).await
     }
 
-    async fn forward(&mut self, session: &mut Session, frame: &Bytes) -> Result<(), End> {
-        let upstream = self.upstream(session).await?;
-        write_frame(upstream, &[frame]).await.map_err(End::UpstreamIo)
+    async fn write_on(
+        session: &mut Session,
+        header: &RequestHeader,
+        frame: &Bytes,
+        body: Option<Bytes>,
+    ) -> Result<(), End> {
+        let upstream = session.upstream.as_mut().ok_or(End::Upstream)?;
+        let written = match body {
+            None => write_frame(upstream, &[frame]).await,
+            Some(body) => {
+                let head = frame.slice(..header.body_offset.min(frame.len()));
+                write_frame(upstream, &[&head, &body]).await
+            }
+        };
+        written.map_err(End::UpstreamIo)
     }
 
     /// The upstream connection of this generation, made at the first request that needs it.
-    async fn upstream<'s>(&mut self, session: &'s mut Session) -> Result<&'s mut OwnedWriteHalf, End> {
+    async fn upstream(&mut self, session: &mut Session) -> Result<(), End> {
         if session.upstream.is_none() {
             let stream = self.connect(&session.view).await?;
             let (read, write) = stream.into_split();
             self.send(ToReplies::Upstream { read, view: session.view.clone() }).await?;
             session.upstream = Some(write);
         }
-        session.upstream.as_mut().ok_or(End::Upstream)
+        Ok(())
     }
 
     /// Connects to the broker behind this entrance. While no broker of the cluster answers, the client is kept waiting (a
@@ -399,26 +429,10 @@ async fn gone(client: &OwnedReadHalf) -> End {
 pub async fn write_frame(writer: &mut OwnedWriteHalf, parts: &[&Bytes]) -> std::io::Result<()> {
     let size: usize = parts.iter().map(|p| p.len()).sum();
     let length = u32::try_from(size).map_err(|_| std::io::ErrorKind::InvalidInput)?.to_be_bytes();
-    let mut chain = [std::io::IoSlice::new(&[]); 4];
-    let mut slices = vec![Bytes::copy_from_slice(&length)];
-    slices.extend(parts.iter().map(|&p| p.clone()));
-    loop {
-        slices.retain(|s| !s.is_empty());
-        if slices.is_empty() {
-            return Ok(());
-        }
-        let n = slices.len().min(chain.len());
-        for (slot, slice) in chain.iter_mut().zip(&slices) {
-            *slot = std::io::IoSlice::new(slice);
-        }
-        let mut written = writer.write_vectored(&chain[..n]).await?;
-        if written == 0 {
-            return Err(std::io::ErrorKind::WriteZero.into());
-        }
-        for slice in &mut slices {
-            let n = written.min(slice.len());
-            bytes::Buf::advance(slice, n);
-            written -= n;
-        }
-    }
+    let mut whole = Bytes::copy_from_slice(&length).chain(Bytes::new()).chain(Bytes::new());
+    let mut rest = parts.iter();
+    *whole.first_mut().last_mut() = rest.next().map_or_else(Bytes::new, |&p| p.clone());
+    *whole.last_mut() = rest.next().map_or_else(Bytes::new, |&p| p.clone());
+    debug_assert!(rest.next().is_none(), "a frame has a head and a body at most");
+    writer.write_all_buf(&mut whole).await
 }

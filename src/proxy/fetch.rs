@@ -24,7 +24,13 @@ pub fn request(view: &View, version: i16, body: &Bytes) -> Result<Option<Bytes>,
     rewrite::request(super::pending::FETCH, version, body, view).map_err(|e| e.to_string())
 }
 
-pub async fn reply(context: &Context, view: &Arc<View>, version: i16, request: &Bytes, body: &Bytes) -> Result<Bytes, String> {
+pub async fn reply(
+    context: &Context,
+    view: &Arc<View>,
+    version: i16,
+    request: &Bytes,
+    body: &Bytes,
+) -> Result<Bytes, String> {
     let _ = context;
     let mut reply = FetchResponse::decode(&mut body.clone(), version).map_err(|e| e.to_string())?;
     let deadline = Instant::now() + SHOW_WAIT;
@@ -44,7 +50,7 @@ pub async fn reply(context: &Context, view: &Arc<View>, version: i16, request: &
         }
     }
     let request = FetchRequest::decode(&mut request.clone(), version).map_err(|e| e.to_string())?;
-    rewrite::fetch::response(&request, &mut reply, view as &dyn Translate);
+    rewrite::fetch::response(&request, &mut reply, &**view as &dyn Translate);
     let mut out = BytesMut::new();
     reply.encode(&mut out, version).map_err(|e| e.to_string())?;
     Ok(out.freeze())

@@ -13,7 +13,9 @@ use crate::catalog::View;
 pub enum GateState {
     Open(Arc<View>),
     /// New requests wait. `hard`: the active cluster is given up, so nothing in flight is waited for.
-    Held { hard: bool },
+    Held {
+        hard: bool,
+    },
 }
 
 pub struct Gate {
@@ -25,13 +27,28 @@ pub struct Gate {
 impl Default for Gate {
     /// Closed until the first view is known.
     fn default() -> Self {
-        Gate { state: watch::Sender::new(GateState::Held { hard: false }), busy: AtomicUsize::new(0), idle: Notify::new() }
+        Gate {
+            state: watch::Sender::new(GateState::Held { hard: false }),
+            busy: AtomicUsize::new(0),
+            idle: Notify::new(),
+        }
     }
 }
 
 impl Gate {
     pub fn open(&self, view: Arc<View>) {
         self.state.send_replace(GateState::Open(view));
+    }
+
+    /// Shows a changed view of the same generation, if the gate is still open onto that.
+    pub fn refresh(&self, view: Arc<View>) {
+        self.state.send_if_modified(|state| match state {
+            GateState::Open(open) if open.generation == view.generation => {
+                *open = view;
+                true
+            }
+            _ => false,
+        });
     }
 
     /// Closes the gate and waits until every connection is quiet; `false` if some are not by the deadline (the gate stays

@@ -4,8 +4,10 @@ use bytes::{Bytes, BytesMut};
 use kafka_protocol::messages::delete_records_response::DeleteRecordsResponse;
 use kafka_protocol::messages::init_producer_id_request::InitProducerIdRequest;
 use kafka_protocol::messages::init_producer_id_response::InitProducerIdResponse;
+use kafka_protocol::messages::list_offsets_response::ListOffsetsResponse;
 use kafka_protocol::protocol::{Decodable, Encodable};
 
+use crate::catalog::View;
 use crate::stream::client_producer_id;
 use crate::wire::header::{RequestHeader, encode_response_header};
 use crate::wire::versions::Advertised;
@@ -57,4 +59,16 @@ pub fn deleted_records(version: i16, reply: &Bytes) -> Vec<(String, i32, i64)> {
     rows.filter(|(_, p)| p.error_code == 0)
         .map(|(t, p)| (t.name.to_string(), p.partition_index, p.low_watermark))
         .collect()
+}
+
+/// A client was told where logs end: no new record may be given an offset below.
+pub fn expose_ends(view: &View, version: i16, reply: &Bytes) {
+    let Ok(reply) = ListOffsetsResponse::decode(&mut reply.clone(), version) else { return };
+    for topic in &reply.topics {
+        for row in topic.partitions.iter().filter(|p| p.error_code == 0 && p.offset > 0) {
+            if let Some(partition) = view.partition(&topic.name, row.partition_index) {
+                partition.expose(row.offset);
+            }
+        }
+    }
 }

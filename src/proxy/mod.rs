@@ -13,6 +13,7 @@ mod replies;
 mod server;
 
 pub use gate::{Gate, GateState};
+pub use pending::Reply;
 pub use server::Server;
 
 use std::sync::Arc;

@@ -42,7 +42,17 @@ impl Pending {
     /// May be asked again on another connection or cluster without harm, so a cutover does not wait for it: long polls, and
     /// group requests that the new cluster is asked afresh.
     pub fn can_be_cut(&self) -> bool {
-        const CUTTABLE: [i16; 9] = [FETCH, LIST_OFFSETS, METADATA, FIND_COORDINATOR, JOIN_GROUP, SYNC_GROUP, HEARTBEAT, DESCRIBE_CLUSTER, CONSUMER_GROUP_HEARTBEAT];
+        const CUTTABLE: [i16; 9] = [
+            FETCH,
+            LIST_OFFSETS,
+            METADATA,
+            FIND_COORDINATOR,
+            JOIN_GROUP,
+            SYNC_GROUP,
+            HEARTBEAT,
+            DESCRIBE_CLUSTER,
+            CONSUMER_GROUP_HEARTBEAT,
+        ];
         matches!(self.reply, Reply::Local(_)) || CUTTABLE.contains(&self.header.api_key)
     }
 }
@@ -52,7 +62,6 @@ pub const FETCH: i16 = 1;
 pub const LIST_OFFSETS: i16 = 2;
 pub const METADATA: i16 = 3;
 pub const OFFSET_COMMIT: i16 = 8;
-pub const OFFSET_FETCH: i16 = 9;
 pub const FIND_COORDINATOR: i16 = 10;
 pub const JOIN_GROUP: i16 = 11;
 pub const HEARTBEAT: i16 = 12;

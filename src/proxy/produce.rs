@@ -13,9 +13,9 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::Context;
-use crate::admin::metrics;
+use crate::admin::metrics::{self, TeeResult};
 use crate::catalog::{InSync, Partition, Topic, View};
-use crate::config::{OnStandbyLoss, TeeMode};
+use crate::config::{LossPolicy, TeeMode};
 use crate::records::BatchHeader;
 use crate::rewrite::{self, Translate};
 use crate::stream::{Seen, TeeItem, is_client_id, seen};
@@ -74,15 +74,23 @@ pub enum Taken {
 }
 
 /// Takes a request apart.
-pub fn request(context: &Context, view: &Arc<View>, header: &RequestHeader, body: &Bytes) -> Result<Taken, String> {
+pub async fn request(
+    context: &Context,
+    view: &Arc<View>,
+    header: &RequestHeader,
+    body: &Bytes,
+) -> Result<Taken, String> {
     let version = header.api_version;
-    let _ = context;
     let mut request = ProduceRequest::decode(&mut body.clone(), version).map_err(|e| e.to_string())?;
+    if unknown(view, version, &request) {
+        // Before the first acknowledgement of a partition its stream must be known: a sync topic's promise needs it.
+        context.house.topics_changed().await;
+    }
     let mut entries = Vec::new();
     let mut named = HashSet::new();
     for topic in &request.topic_data {
         let key = TopicKey { name: topic.name.to_string(), id: topic.topic_id };
-        let known = if version >= 13 { view.catalog.topic_by_id(key.id) } else { view.catalog.topic(&key.name) };
+        let known = known(view, version, &key);
         for data in &topic.partition_data {
             let first = named.insert((key.clone(), data.index));
             entries.push(entry(view, &key, known.as_ref(), data.index, data.records.as_ref(), first));
@@ -118,7 +126,27 @@ pub fn request(context: &Context, view: &Arc<View>, header: &RequestHeader, body
     Ok(Taken::Forward { context, body: Some(body) })
 }
 
-fn entry(view: &View, key: &TopicKey, known: Option<&Arc<Topic>>, index: i32, records: Option<&Bytes>, first: bool) -> Entry {
+fn known(view: &View, version: i16, key: &TopicKey) -> Option<Arc<Topic>> {
+    if version >= 13 { view.catalog.topic_by_id(key.id) } else { view.catalog.topic(&key.name) }
+}
+
+/// Names the request a partition that the catalog does not have?
+fn unknown(view: &View, version: i16, request: &ProduceRequest) -> bool {
+    request.topic_data.iter().any(|topic| {
+        let key = TopicKey { name: topic.name.to_string(), id: topic.topic_id };
+        let known = known(view, version, &key);
+        topic.partition_data.iter().any(|d| known.as_ref().is_none_or(|t| t.partition(d.index).is_none()))
+    })
+}
+
+fn entry(
+    view: &View,
+    key: &TopicKey,
+    known: Option<&Arc<Topic>>,
+    index: i32,
+    records: Option<&Bytes>,
+    first: bool,
+) -> Entry {
     let partition = known.and_then(|t| t.partition(index).map(|p| (t.clone(), p)));
     let batch = records.and_then(|r| BatchHeader::parse(r).ok().map(|h| (h, r.clone())));
     let answer = if !first {
@@ -164,12 +192,19 @@ struct Wait {
     partition: Arc<Partition>,
     /// Offset of the active cluster that the standby must have reached.
     active_end: i64,
+    /// The records it is about.
+    logical: (i64, i64),
     topic: TopicKey,
     index: i32,
 }
 
 /// Turns the broker's reply into the client's.
-pub async fn reply(context: &Context, view: &Arc<View>, produced: ProduceContext, body: &Bytes) -> Result<Bytes, String> {
+pub async fn reply(
+    context: &Context,
+    view: &Arc<View>,
+    produced: ProduceContext,
+    body: &Bytes,
+) -> Result<Bytes, String> {
     let version = produced.version;
     let mut reply = ProduceResponse::decode(&mut body.clone(), version).map_err(|e| e.to_string())?;
     let mut entries: HashMap<(TopicKey, i32), &Entry> = HashMap::new();
@@ -215,7 +250,7 @@ fn stored(view: &View, acks: i16, entry: &Entry, answer: &mut PartitionProduceRe
         partition.duplicates.lock().record(header.producer_id, seen(header, logical));
     }
     if topic.mode == TeeMode::Off {
-        partition.acknowledge(logical + count);
+        partition.acknowledge(logical, logical + count);
         return None;
     }
     // Only a reply to acks=all proves that the batch is below the high watermark, and only these are stored as sent.
@@ -227,17 +262,19 @@ fn stored(view: &View, acks: i16, entry: &Entry, answer: &mut PartitionProduceRe
         && header.size() == batch.len();
     if as_sent {
         partition.tee(TeeItem { base_offset: base, next_offset: next, batch: batch.clone() });
-        metrics::teed("teed");
+        metrics::tee_batches(TeeResult::Fed).increment(1);
     } else {
         partition.kick(next);
-        metrics::teed("fetched");
+        metrics::tee_batches(TeeResult::NotVerbatim).increment(1);
     }
     // A transaction's records cross when it is committed: its acknowledgement is not the record's.
     let waits = topic.mode == TeeMode::Sync && !header.is_transactional();
     if !waits {
-        partition.acknowledge(logical + count);
+        partition.acknowledge(logical, logical + count);
     }
-    waits.then(|| Wait { partition: partition.clone(), active_end: next, topic: entry.topic.clone(), index: entry.index })
+    let logical = (logical, logical + count);
+    let (topic, index) = (entry.topic.clone(), entry.index);
+    waits.then(|| Wait { partition: partition.clone(), active_end: next, logical, topic, index })
 }
 
 /// The reply when no partition was left for the broker.
@@ -247,7 +284,12 @@ pub async fn answered(context: &Context, produced: ProduceContext) -> Bytes {
 }
 
 /// Adds what the proxy answers itself, waits for the standby, encodes.
-async fn finish(context: &Context, mut reply: ProduceResponse, produced: &ProduceContext, mut waits: Vec<Wait>) -> Result<Bytes, String> {
+async fn finish(
+    context: &Context,
+    mut reply: ProduceResponse,
+    produced: &ProduceContext,
+    mut waits: Vec<Wait>,
+) -> Result<Bytes, String> {
     for entry in &produced.entries {
         let Some(answer) = &entry.answer else { continue };
         let mut row = PartitionProduceResponse::default().with_index(entry.index).with_base_offset(-1);
@@ -257,20 +299,20 @@ async fn finish(context: &Context, mut reply: ProduceResponse, produced: &Produc
                 row.error_message = (!message.is_empty()).then(|| (*message).into());
             }
             Answer::Stored(seen) => {
-                metrics::teed("duplicate");
                 row.base_offset = seen.logical;
                 row.log_append_time_ms = entry.batch.as_ref().map_or(-1, |(h, _)| h.max_timestamp);
                 if let Some((_, partition)) = entry.partition.as_ref().filter(|(t, _)| t.mode == TeeMode::Sync) {
                     let active_end = partition.offsets.read().map(produced.view.active).position_in(seen.logical_end);
                     let (topic, index) = (entry.topic.clone(), entry.index);
-                    waits.push(Wait { partition: partition.clone(), active_end, topic, index });
+                    let logical = (seen.logical, seen.logical_end);
+                    waits.push(Wait { partition: partition.clone(), active_end, logical, topic, index });
                 }
             }
         }
         row.log_start_offset = -1;
         push(&mut reply, &entry.topic, row);
     }
-    for failed in wait_for_standby(context, &produced.view, waits).await {
+    for failed in wait_for_standby(context, waits).await {
         fail(&mut reply, &failed);
     }
     let mut out = BytesMut::new();
@@ -290,27 +332,31 @@ fn push(reply: &mut ProduceResponse, key: &TopicKey, row: PartitionProduceRespon
 }
 
 /// Waits until the standby has what each acknowledgement promises. Gives the partitions that must be answered with an error.
-async fn wait_for_standby(context: &Context, view: &View, waits: Vec<Wait>) -> Vec<Wait> {
+async fn wait_for_standby(context: &Context, waits: Vec<Wait>) -> Vec<Wait> {
     let tee = &context.config.tee;
     let deadline = Instant::now() + tee.sync_timeout;
     let mut failed = Vec::new();
     for wait in waits {
         let partition = &wait.partition;
-        let block = tee.on_standby_loss == OnStandbyLoss::Block;
+        let block = tee.on_standby_loss == LossPolicy::Block;
         let mut held = true;
         if partition.in_sync() || block {
             if partition.replicated(wait.active_end, deadline).await == InSync::TimedOut {
                 held = false;
                 if !block {
-                    held = context.house.leave_in_sync(partition).await.inspect_err(|reason| {
-                        tracing::warn!(partition = %partition.tp, %reason, "an acknowledgement is withheld");
-                    }).is_ok();
+                    held = context
+                        .house
+                        .leave_in_sync(partition)
+                        .await
+                        .inspect_err(|reason| {
+                            tracing::warn!(partition = %partition.tp, %reason, "an acknowledgement is withheld");
+                        })
+                        .is_ok();
                 }
             }
         }
         if held {
-            let logical = partition.offsets.read().map(view.active).position_out(wait.active_end);
-            partition.acknowledge(logical);
+            partition.acknowledge(wait.logical.0, wait.logical.1);
         } else {
             failed.push(wait);
         }

@@ -11,21 +11,29 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::connection::{End, write_frame};
 use super::pending::{self, Pending, Reply};
-use super::{Context, fetch, produce};
-use crate::admin::metrics;
+use super::{Context, fetch, local, produce};
+use crate::admin::metrics::{self, Direction};
 use crate::catalog::View;
 use crate::rewrite;
 use crate::wire::{apis, frame, guard, header};
 
+/// A fetch reply exceeds what was asked for by up to one batch.
+const REPLY_SLACK: usize = 32 << 20;
 const READ_CHUNK: usize = 64 << 10;
 
 /// What the request half tells the reply half.
 pub enum ToReplies {
     /// The upstream connection from which the replies to all later pendings come.
-    Upstream { read: OwnedReadHalf, view: Arc<View> },
+    Upstream {
+        read: OwnedReadHalf,
+        view: Arc<View>,
+    },
     Pending(Pending),
     /// A cutover: answer what must be answered, cut the rest. `hard`: nothing is waited for.
-    Quieten { hard: bool, done: oneshot::Sender<Cut> },
+    Quieten {
+        hard: bool,
+        done: oneshot::Sender<Cut>,
+    },
 }
 
 /// How a connection came to rest.
@@ -60,6 +68,8 @@ pub async fn run(context: Arc<Context>, client: OwnedWriteHalf, mut inbox: mpsc:
         replies.try_quieten();
         let awaits_upstream = !replies.queue.is_empty();
         tokio::select! {
+            // A pending is sent before its request is: it is here when the reply is.
+            biased;
             message = inbox.recv() => match message {
                 None => return End::Client,
                 Some(ToReplies::Upstream { read, view }) => {
@@ -86,7 +96,7 @@ pub async fn run(context: Arc<Context>, client: OwnedWriteHalf, mut inbox: mpsc:
 async fn next_reply(upstream: &mut Option<Upstream>, context: &Context) -> Result<Bytes, End> {
     let Some(up) = upstream else { return std::future::pending().await };
     loop {
-        let frame = frame::next_frame(&mut up.buffer, context.config.limits.max_frame);
+        let frame = frame::next_frame(&mut up.buffer, context.config.limits.max_frame as usize + REPLY_SLACK);
         if let Some(frame) = frame.map_err(|e| End::Frame(format!("from the broker: {e}")))? {
             return Ok(frame);
         }
@@ -139,7 +149,9 @@ impl Replies {
 
     /// Handles the reply to the oldest pending request.
     async fn answer(&mut self, frame: Bytes) -> Result<(), End> {
-        let (Some(pending), Some(upstream)) = (self.queue.pop_front(), &self.upstream) else { return Err(End::Upstream) };
+        let (Some(pending), Some(upstream)) = (self.queue.pop_front(), &self.upstream) else {
+            return Err(End::Upstream);
+        };
         let view = upstream.view.clone();
         let (key, version) = (pending.header.api_key, pending.header.api_version);
         let name = apis::row(key).map_or("unknown", |row| row.name);
@@ -164,7 +176,7 @@ impl Replies {
         };
         let out = out.map_err(bad)?;
         self.observe(&view, &pending.header, &request, &out).await;
-        metrics::request_seconds(name, started.elapsed());
+        metrics::api(key, name).seconds.record(started.elapsed());
         self.write_reply(&pending.header, out).await
     }
 
@@ -177,8 +189,9 @@ impl Replies {
             pending::CREATE_TOPICS | pending::CREATE_PARTITIONS | pending::DELETE_TOPICS => {
                 self.context.house.topics_changed().await;
             }
+            pending::LIST_OFFSETS => local::expose_ends(view, header.api_version, reply),
             pending::DELETE_RECORDS => {
-                for (topic, partition, logical) in super::local::deleted_records(header.api_version, reply) {
+                for (topic, partition, logical) in local::deleted_records(header.api_version, reply) {
                     self.context.house.records_deleted(&topic, partition, logical);
                 }
             }
@@ -193,7 +206,7 @@ impl Replies {
     }
 
     async fn write(&mut self, parts: &[&Bytes]) -> Result<(), End> {
-        metrics::bytes_to_client(parts.iter().map(|p| p.len()).sum());
+        metrics::bytes(Direction::ClientOut).increment(parts.iter().map(|p| p.len() as u64).sum());
         write_frame(&mut self.client, parts).await.map_err(End::ClientIo)
     }
 }

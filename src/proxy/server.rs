@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::{Context, Entrance, connection};
-use crate::admin::metrics;
+use crate::admin::metrics::{self, Side};
 
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 1024;
@@ -42,7 +42,7 @@ impl Server {
             if self.brokers.lock().contains_key(&id) {
                 continue;
             }
-            let address = listener.broker_address(id).ok_or_else(|| {
+            let address = listener.brokers.nth(id as usize).ok_or_else(|| {
                 std::io::Error::other(format!("virtual broker {id} has no port: listener.brokers is too small a range"))
             })?;
             self.listen(address, Entrance::Broker(id))?;
@@ -78,7 +78,13 @@ impl Server {
     }
 }
 
-async fn accept(context: Arc<Context>, listener: TcpListener, entrance: Entrance, tasks: TaskTracker, stop: CancellationToken) {
+async fn accept(
+    context: Arc<Context>,
+    listener: TcpListener,
+    entrance: Entrance,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+) {
     loop {
         let (stream, peer) = match listener.accept().await {
             Ok(accepted) => accepted,
@@ -89,22 +95,22 @@ async fn accept(context: Arc<Context>, listener: TcpListener, entrance: Entrance
                 continue;
             }
         };
-        let limit = context.config.limits.max_connections;
+        let limit = context.config.limits.max_connections as usize;
         if context.connections.fetch_add(1, Ordering::Relaxed) >= limit {
             context.connections.fetch_sub(1, Ordering::Relaxed);
             tracing::warn!(%peer, limit, "connection refused: limits.max_connections is reached");
-            metrics::disconnects("limit");
+            metrics::disconnect(Side::Client, "limit");
             continue;
         }
         let _ = stream.set_nodelay(true);
         let (context, stop) = (context.clone(), stop.clone());
         tasks.spawn(async move {
-            metrics::connections("client", 1.0);
+            metrics::connections(Side::Client).increment(1.0);
             tokio::select! {
                 () = connection::serve(context.clone(), stream, entrance, peer) => {}
                 () = stop.cancelled() => {}
             }
-            metrics::connections("client", -1.0);
+            metrics::connections(Side::Client).decrement(1.0);
             context.connections.fetch_sub(1, Ordering::Relaxed);
         });
     }

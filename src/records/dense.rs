@@ -46,8 +46,10 @@ pub struct Piece {
 /// offset map. A batch without records gives none. The codec stays, but the compressed bytes (and so the size, by a
 /// little) may differ: other encoder. A batch that needs no re-encoding keeps its bytes and is only restamped.
 ///
+/// Records below `from` (an offset of the source log) are left out.
+///
 /// Pieces are neither transactional nor do they have a delete horizon: the caller sends committed data only.
-pub fn split_dense(batch: &Batch, fix: Fix) -> Result<Vec<Piece>, DenseError> {
+pub fn split_dense(batch: &Batch, fix: Fix, from: i64) -> Result<Vec<Piece>, DenseError> {
     let header = batch.header();
     if header.is_control() {
         return Err(DenseError::Control);
@@ -56,7 +58,7 @@ pub fn split_dense(batch: &Batch, fix: Fix) -> Result<Vec<Piece>, DenseError> {
         return Ok(Vec::new());
     }
     let explicit = header.log_append_time() && fix == Fix::MakeExplicit;
-    if header.is_dense() && !explicit {
+    if header.is_dense() && !explicit && header.base_offset >= from {
         let bytes = restamp(batch, Stamp::NONE);
         return Ok(vec![Piece { first_offset: header.base_offset, count: header.count, bytes }]);
     }
@@ -74,6 +76,9 @@ pub fn split_dense(batch: &Batch, fix: Fix) -> Result<Vec<Piece>, DenseError> {
         }
         let contiguous = i64::from(delta) == previous + 1;
         previous = i64::from(delta);
+        if section.offset(&record) < from {
+            continue;
+        }
         // Explicit or not, what consumers see; a batch that stays LogAppendTime keeps what its producer wrote, unseen.
         let timestamp =
             if explicit { header.max_timestamp } else { header.base_timestamp.wrapping_add(record.timestamp_delta) };

@@ -9,7 +9,7 @@ mod poll;
 mod topics;
 mod writer;
 
-pub use topics::TopicSync;
+pub use topics::{TopicSync, is_user_topic, register};
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -9,7 +9,6 @@ use tokio::time::Instant;
 
 use super::Direction;
 use super::open::{OpenError, Opened, open};
-use crate::admin::metrics;
 use crate::catalog::{Partition, StreamState};
 use crate::config::TeeMode;
 use crate::records::Batches;
@@ -176,7 +175,6 @@ impl Stream {
             }
         }
         self.partition.advance(|p| p.active_end = p.active_end.max(part.high_watermark));
-        let bytes = part.records.len();
         let plan = {
             let offsets = self.partition.offsets.read();
             let (from, to) = (offsets.map(self.direction.from), offsets.map(self.direction.to()));
@@ -190,7 +188,6 @@ impl Stream {
             return Ok(false);
         }
         self.partition.set_state(StreamState::CatchUp);
-        metrics::caught_up(bytes);
         self.execute(plan).await?;
         Ok(true)
     }
@@ -305,7 +302,9 @@ impl Stream {
         let expected = append.standby_base;
         if base < expected {
             // The log was cut (an unclean election), or a retry found its first copy lower down: look again.
-            return Stop::Reopen(format!("the standby stored a batch at {base} instead of {expected} (retried: {tried})"));
+            return Stop::Reopen(format!(
+                "the standby stored a batch at {base} instead of {expected} (retried: {tried})"
+            ));
         }
         Stop::Diverged(format!(
             "a batch landed at the standby's offset {base} instead of {expected}: somebody else writes to the copy"
@@ -314,6 +313,8 @@ impl Stream {
 
     fn publish(&self) {
         let Cursor { active_next, standby_end } = self.cursor;
+        let logical = self.partition.offsets.read().map(self.direction.from).position_out(active_next);
+        self.partition.crossed(logical);
         self.partition.advance(|p| {
             p.replicated = active_next;
             p.standby_end = standby_end;

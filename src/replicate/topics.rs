@@ -142,7 +142,8 @@ impl TopicSync {
     }
 
     fn store_topic(&self, topic: &Topic) {
-        let ids = ClusterIx::BOTH.into_iter().filter_map(|c| topic.real_id(c).map(|id| (self.names[c.ix()].clone(), id)));
+        let ids =
+            ClusterIx::BOTH.into_iter().filter_map(|c| topic.real_id(c).map(|id| (self.names[c.ix()].clone(), id)));
         let record = TopicRecord {
             virtual_id: topic.virtual_id,
             born_on: self.names[topic.born.0.ix()].clone(),
@@ -249,8 +250,11 @@ impl TopicSync {
     /// Gives the topics of a cluster that has become active their own settings back.
     pub async fn restore_own_settings(cluster: &Cluster, configs: &HashMap<Arc<str>, Configs>) {
         for (topic, own) in configs {
-            let set: Configs =
-                STORED_AS_SENT.iter().chain(&["message.timestamp.before.max.ms", "message.timestamp.after.max.ms"]).filter_map(|&k| own.get(k).map(|v| (k.to_string(), v.clone()))).collect();
+            let set: Configs = STORED_AS_SENT
+                .iter()
+                .chain(&["message.timestamp.before.max.ms", "message.timestamp.after.max.ms"])
+                .filter_map(|&k| own.get(k).map(|v| (k.to_string(), v.clone())))
+                .collect();
             let delete: Vec<&str> = COPY_SETTINGS.iter().map(|(k, _)| *k).filter(|k| !own.contains_key(*k)).collect();
             if let Err(error) = cluster.alter_topic_configs(topic, &set, &delete).await {
                 tracing::warn!(topic = %topic, %error, "the topic keeps the settings of a copy");

@@ -108,7 +108,8 @@ impl Image {
         for part in 0.. {
             let key = Key::Map { cluster: cluster.into(), topic: topic.into(), partition, part };
             let Some((generation, _, data)) = self.records.get(&key) else { break };
-            let record: MapRecord = serde_json::from_value(data.clone()).map_err(|e| format!("{}: {e}", key.encode()))?;
+            let record: MapRecord =
+                serde_json::from_value(data.clone()).map_err(|e| format!("{}: {e}", key.encode()))?;
             newest = newest.max(*generation);
             parts.push(record);
         }
@@ -116,10 +117,20 @@ impl Image {
             return Ok(None);
         }
         let map = MapRecord::join(&parts);
-        map.map(|m| Some((newest, m))).ok_or_else(|| format!("the stored offset map {cluster}/{topic}-{partition} does not rise"))
+        map.map(|m| Some((newest, m)))
+            .ok_or_else(|| format!("the stored offset map {cluster}/{topic}-{partition} does not rise"))
     }
 
-    /// Number of parts stored for a map, from which rewriting starts.
+    /// Partitions of a topic of which a map is stored.
+    pub fn partitions_of(&self, name: &str) -> i32 {
+        let highest = |key: &Key| match key {
+            Key::Map { topic, partition, .. } if topic == name => Some(partition.saturating_add(1)),
+            _ => None,
+        };
+        self.records.keys().filter_map(highest).max().unwrap_or(0)
+    }
+
+    /// What is known of one partition's offsets: stored maps, with the cuts that came after their last write.
     pub fn offsets(
         &self,
         names: &[String; 2],
@@ -184,7 +195,13 @@ mod tests {
         apply(&mut image, &Key::Generation, 0, 1, generation(0, "east"));
         let map = Key::Map { cluster: "west".into(), topic: "t".into(), partition: 0, part: 0 };
         apply(&mut image, &map, 0, 2, json!({"runs": [[100, 0, -1]]}));
-        apply(&mut image, &Key::Cut { generation: 1, part: 0 }, 1, 3, json!({"to": "west", "cuts": [["t", 0, 160, 50, 150]]}));
+        apply(
+            &mut image,
+            &Key::Cut { generation: 1, part: 0 },
+            1,
+            3,
+            json!({"to": "west", "cuts": [["t", 0, 160, 50, 150]]}),
+        );
         assert!(image.cuts(ix).is_empty(), "not committed");
         apply(&mut image, &Key::Generation, 1, 4, generation(1, "west"));
         let cuts = image.cuts(ix);

@@ -9,4 +9,4 @@ pub mod store;
 
 pub use image::Image;
 pub use records::{CutRecord, GenerationRecord, InSyncRecord, Key, MapRecord, Stored, TopicRecord};
-pub use store::{StateError, Store};
+pub use store::{Entry, StateError, Store};

@@ -8,8 +8,8 @@ use bytes::Bytes;
 use serde::Serialize;
 use tokio::sync::{mpsc, oneshot};
 
-use super::records::{Key, Stored};
 use super::Image;
+use super::records::{Key, Stored};
 use crate::catalog::STATE_TOPIC;
 use crate::model::{ClusterIx, Generation, TopicPartition};
 use crate::records::{Batch, Batches, Codec, NewRecord, Section, Stamp, build};
@@ -123,7 +123,7 @@ impl Store {
             ("message.timestamp.type", "CreateTime"),
             ("min.insync.replicas", if replication >= 3 { "2" } else { "1" }),
         ];
-        let configs = configs.map(|(k, v)| (k.to_string(), v.to_string()));
+        let configs = configs.map(|(k, v)| (k.to_string(), v.to_string())).into();
         match client.create_topic(STATE_TOPIC, 1, replication, &configs, false).await {
             Ok(()) => Ok(()),
             // Somebody was faster.
@@ -144,7 +144,8 @@ impl Store {
         let tp = TopicPartition::new(STATE_TOPIC, 0);
         let mut next = offset(client, &tp, OffsetSpec::Earliest).await.map_err(failed)?;
         let end = offset(client, &tp, OffsetSpec::Latest).await.map_err(failed)?;
-        let options = FetchOptions { max_wait: Duration::from_millis(100), max_bytes: READ_BYTES, ..Default::default() };
+        let options =
+            FetchOptions { max_wait: Duration::from_millis(100), max_bytes: READ_BYTES, ..Default::default() };
         let deadline = tokio::time::Instant::now() + client.timeout();
         while next < end {
             if tokio::time::Instant::now() > deadline {
@@ -230,7 +231,12 @@ async fn write(cluster: &Cluster, jobs: &[Job], stamp: &mut Stamp) -> Result<(),
         let chunk = &entries[start..start + n];
         let records: Vec<NewRecord> = chunk
             .iter()
-            .map(|e| NewRecord { key: Some(e.key.as_bytes()), value: Some(&e.value), headers: Vec::new(), timestamp: now })
+            .map(|e| NewRecord {
+                key: Some(e.key.as_bytes()),
+                value: Some(&e.value),
+                headers: Vec::new(),
+                timestamp: now,
+            })
             .collect();
         let batch: Bytes = build(&records, Codec::None, *stamp).map_err(|e| e.to_string())?;
         match cluster.produce_one(&tp, batch).await {

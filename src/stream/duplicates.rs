@@ -67,10 +67,10 @@ impl DuplicateWindow {
         self.producers.len()
     }
 
-    /// Forgets batches at or above a logical offset (they did not survive a failover).
-    pub fn forget_from(&mut self, logical: i64) {
+    /// Forgets batches in a logical range (they did not survive a failover).
+    pub fn forget_between(&mut self, from: i64, to: i64) {
         for producer in self.producers.values_mut() {
-            producer.batches.retain(|b| b.logical < logical);
+            producer.batches.retain(|b| !(from..to).contains(&b.logical));
         }
     }
 }
@@ -80,7 +80,13 @@ mod tests {
     use super::*;
 
     fn seen(first: i32, last: i32, logical: i64) -> Seen {
-        Seen { epoch: 0, first_sequence: first, last_sequence: last, logical, logical_end: logical + i64::from(last - first) + 1 }
+        Seen {
+            epoch: 0,
+            first_sequence: first,
+            last_sequence: last,
+            logical,
+            logical_end: logical + i64::from(last - first) + 1,
+        }
     }
 
     #[test]
@@ -100,7 +106,7 @@ mod tests {
         let mut w = DuplicateWindow::default();
         w.record(1, seen(0, 0, 10));
         w.record(1, seen(1, 1, 11));
-        w.forget_from(11);
+        w.forget_between(11, 20);
         assert!(w.find(1, 0, 0, 0).is_some() && w.find(1, 0, 1, 1).is_none());
     }
 

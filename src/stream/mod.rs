@@ -3,10 +3,12 @@
 
 mod duplicates;
 mod plan;
+mod ranges;
 mod tee;
 
 pub use duplicates::{DuplicateWindow, Seen};
 pub use plan::{Append, Cursor, Plan, PlanError, Stamp, StampState, apply_breaks, plan, plan_teed, seen};
+pub use ranges::Ranges;
 pub use tee::{TeeBuffer, TeeItem};
 
 /// Producer ids that the proxy hands out (and stamps with) have bit 62 set: no cluster ever allocates one.

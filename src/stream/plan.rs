@@ -6,8 +6,8 @@ use bytes::Bytes;
 use super::{Seen, is_client_id};
 use crate::offsets::{OffsetMap, Run};
 use crate::records::{
-    AbortedFilter, Batch, BatchError, BatchHeader, DenseError, Fix, Piece, RecordError, Stamp as Producer, Verdict, as_sent,
-    restamp, split_dense,
+    AbortedFilter, Batch, BatchError, BatchHeader, DenseError, Fix, Piece, RecordError, Stamp as Producer, Verdict,
+    as_sent, restamp, split_dense,
 };
 
 /// The producer identity and sequence that a stream stamps with.

@@ -217,6 +217,11 @@ impl Cluster {
             .ok_or_else(|| failure.unwrap_or_else(|| self.error("ApiVersions", no_address())))
     }
 
+    /// The configured addresses, `host:port` each.
+    pub(super) fn bootstrap(&self) -> &[Arc<str>] {
+        &self.inner.bootstrap
+    }
+
     /// Notes that the cached metadata misled someone; the next look at it reads it anew.
     pub(super) fn mark_stale(&self) {
         self.inner.stale.store(true, Ordering::Release);
@@ -300,9 +305,9 @@ impl Cluster {
             Target::Broker(id) => id,
             Target::Leader(topic, partition) => {
                 let leader = self.snapshot_by(deadline).await?.leader(topic, partition);
-                leader.or_else(|code| {
+                leader.map_err(|code| {
                     self.mark_stale();
-                    Err(self.kafka_error("find the leader", code, Some(&format!("{topic}-{partition}"))))
+                    self.kafka_error("find the leader", code, Some(&format!("{topic}-{partition}")))
                 })?
             }
             Target::Coordinator(group) => self.coordinator(group, deadline).await?,

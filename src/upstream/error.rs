@@ -170,6 +170,12 @@ impl UpstreamError {
         UpstreamError { what, place: Box::new(place.clone()), kind }
     }
 
+    /// Adds which broker answered.
+    pub(crate) fn at_broker(mut self, broker: i32) -> Self {
+        self.place.broker = Some(broker);
+        self
+    }
+
     pub fn kind(&self) -> &Kind {
         &self.kind
     }

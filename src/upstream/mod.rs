@@ -10,6 +10,7 @@ mod error;
 mod metadata;
 mod ops;
 mod pool;
+mod reach;
 mod reply;
 mod retry;
 mod versions;

@@ -278,6 +278,20 @@ async fn any_broker_will_do_but_a_dead_cluster_is_said_soon() {
 }
 
 #[tokio::test]
+async fn addresses_are_those_last_seen_and_the_configured_ones() {
+    let broker = FakeBroker::start(usual(), |port, asked| asked.reply(&metadata(port))).await;
+    let (seed, known) = ("localhost:1".to_owned(), broker.address.clone());
+    let cluster = cluster(vec![known.clone(), seed.clone()]);
+    assert_eq!(cluster.addresses().await, [known.clone(), seed.clone()]);
+    assert_eq!((cluster.address(1).await, cluster.address(2).await), (Some(known.clone()), None));
+    assert!(cluster.reachable(LONG).await);
+    drop(broker);
+    let answered = async { while cluster.reachable(SHORT).await {} };
+    tokio::time::timeout(LONG, answered).await.unwrap();
+    assert_eq!(cluster.addresses().await, [known, seed], "the last known are better than none");
+}
+
+#[tokio::test]
 async fn a_moved_coordinator_is_looked_up_again() {
     let moved = Arc::new(AtomicBool::new(false));
     let broker = FakeBroker::start(usual(), move |port, asked| match asked.key {

@@ -4,3 +4,4 @@
 mod smoke;
 #[path = "../support/mod.rs"]
 mod support;
+mod upstream;

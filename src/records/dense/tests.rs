@@ -39,7 +39,7 @@ fn compacted(batch: &Batch, keep: &[i32]) -> Batch {
 
 /// Splits, checks what must hold for every piece, and gives (first offset, count) of each.
 fn check(source: &Batch, fix: Fix) -> Vec<(i64, i32)> {
-    let pieces = split_dense(source, fix).unwrap();
+    let pieces = split_dense(source, fix, 0).unwrap();
     let mut all = Vec::new();
     for piece in &pieces {
         let batch = Batch::new(piece.bytes.clone()).unwrap();
@@ -85,7 +85,7 @@ fn a_dense_batch_keeps_its_bytes() {
         let dirty = BatchHeader { attributes: source.header().attributes | TRANSACTIONAL, ..*source.header() };
         let dirty = Batch::new(dirty.encode(&source.payload()).unwrap()).unwrap();
         assert_eq!(check(&dirty, Fix::MakeExplicit), [(7, 3)]);
-        let piece = split_dense(&dirty, Fix::MakeExplicit).unwrap().remove(0);
+        let piece = split_dense(&dirty, Fix::MakeExplicit, 0).unwrap().remove(0);
         assert!(same_content(&Batch::new(piece.bytes).unwrap(), &source));
     }
 }
@@ -96,7 +96,7 @@ fn append_times_become_the_records_own() {
     for keep in [&[0, 1, 2][..], &[0, 2]] {
         let source = compacted(&source, keep);
         check(&source, Fix::MakeExplicit);
-        for piece in split_dense(&source, Fix::MakeExplicit).unwrap() {
+        for piece in split_dense(&source, Fix::MakeExplicit, 0).unwrap() {
             let batch = Batch::new(piece.bytes).unwrap();
             assert!(!batch.header().log_append_time());
             assert_eq!((batch.header().base_timestamp, batch.header().max_timestamp), (5555, 5555));
@@ -105,7 +105,7 @@ fn append_times_become_the_records_own() {
             assert!(deltas.iter().all(|&d| d == 0));
         }
         check(&source, Fix::Keep);
-        for piece in split_dense(&source, Fix::Keep).unwrap() {
+        for piece in split_dense(&source, Fix::Keep, 0).unwrap() {
             let header = BatchHeader::parse(&piece.bytes).unwrap();
             assert!(header.log_append_time());
             // The producer's own times stay under the append time: 1000 at offset 7, 1100 at offset 9.
@@ -124,11 +124,11 @@ fn a_delete_horizon_goes_and_the_timestamps_stay() {
 
 #[test]
 fn nonsense_is_refused() {
-    assert!(matches!(split_dense(&fixtures::batch(fixtures::JAVA_ABORT), Fix::Keep), Err(DenseError::Control)));
+    assert!(matches!(split_dense(&fixtures::batch(fixtures::JAVA_ABORT), Fix::Keep, 0), Err(DenseError::Control)));
     // Deltas 0, 2 in a batch that says its last is 1; the same delta twice; fewer records than counted.
     let source = fixtures::batch(fixtures::JAVA_NONE);
     let with = |header: BatchHeader, payload: &[u8]| {
-        split_dense(&Batch::new(header.encode(payload).unwrap()).unwrap(), Fix::Keep)
+        split_dense(&Batch::new(header.encode(payload).unwrap()).unwrap(), Fix::Keep, 0)
     };
     let gap = compacted(&source, &[0, 2]);
     let lying = BatchHeader { last_offset_delta: 0, ..*gap.header() };
@@ -170,7 +170,7 @@ proptest! {
         let len = bytes.len();
         bytes[at % len] = value;
         if let Ok(batch) = Batch::new(Bytes::from(bytes)) {
-            let _ = split_dense(&batch, Fix::MakeExplicit);
+            let _ = split_dense(&batch, Fix::MakeExplicit, 0);
         }
     }
 }

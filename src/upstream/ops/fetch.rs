@@ -161,7 +161,7 @@ impl Cluster {
         let timeout = options.max_wait + options.grace;
         let reply = self.call_within(Target::Broker(broker), options.lane, &req, BY_NAME, timeout).await?;
         if reply.error_code != code::NONE {
-            return Err(self.kafka_error("Fetch", reply.error_code, None));
+            return Err(self.kafka_error("Fetch", reply.error_code, None).at_broker(broker));
         }
         let mut fetched: HashMap<_, _> = HashMap::with_capacity(partitions.len());
         for topic in reply.responses {

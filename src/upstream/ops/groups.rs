@@ -99,7 +99,7 @@ impl Cluster {
         let mut groups = Vec::new();
         for (reply, broker) in join_all(calls).await.into_iter().zip(&snapshot.brokers) {
             let reply = reply?;
-            self.verdict("ListGroups", Some((reply.error_code, None)))?;
+            self.verdict("ListGroups", Some((reply.error_code, None))).map_err(|e| e.at_broker(broker.id))?;
             groups.extend(reply.groups.iter().map(|g| ListedGroup {
                 group: g.group_id.to_string(),
                 state: g.group_state.to_string(),

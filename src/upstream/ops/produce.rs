@@ -12,7 +12,7 @@ use kafka_protocol::protocol::VersionRange;
 use super::{group_by_topic, millis, topic_name};
 use crate::model::TopicPartition;
 use crate::upstream::cluster::{Cluster, Lane, Target};
-use crate::upstream::error::{KafkaError, Kind, UpstreamError, code, means_stale_metadata};
+use crate::upstream::error::{Kind, UpstreamError, code, means_stale_metadata};
 use crate::upstream::retry::Retry;
 
 /// Topics by name only: version 13 wants topic ids (KIP-516). 8 is the first with error messages, and Kafka 2.4's.
@@ -106,14 +106,14 @@ impl Cluster {
         retry: &Retry<'_>,
     ) -> Result<ProducedPartition, UpstreamError> {
         let leader = self.snapshot_by(retry.deadline()).await?.leader(&tp.topic, tp.partition);
-        let refused = |code, message: Option<&str>| self.error("Produce", Kind::Kafka(KafkaError::new(code, message)));
-        let leader = leader.map_err(|code| refused(code, Some(&tp.to_string())))?;
+        let leader = leader.map_err(|code| self.kafka_error("Produce", code, Some(&tp.to_string())))?;
         let batches = vec![(tp.clone(), batch.clone())];
         let mut produced = self.produce(leader, batches, ACKS_ALL, retry.left().saturating_sub(GRACE)).await?;
+        let refused = |code, message| Err(self.kafka_error("Produce", code, message).at_broker(leader));
         match produced.remove(tp) {
             Some(p) if p.error == code::NONE => Ok(p),
-            Some(p) => Err(refused(p.error, p.message.as_deref())),
-            None => Err(refused(code::UNKNOWN_SERVER_ERROR, Some("no answer"))),
+            Some(p) => refused(p.error, p.message.as_deref()),
+            None => refused(code::UNKNOWN_SERVER_ERROR, Some("no answer")),
         }
     }
 }

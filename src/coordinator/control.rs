@@ -1,0 +1,132 @@
+//! What operators ask (the HTTP API's [`Control`]).
+
+use std::sync::atomic::Ordering;
+
+use tokio::sync::mpsc;
+
+use super::Coordinator;
+use crate::admin::control::Answer;
+use crate::admin::types::{
+    CutoverRequest, PhaseDone, ReloadReport, Report, Status, TranslateQuery, Translation, UtcMillis, VerifyReport,
+    VerifySummary,
+};
+use crate::admin::{Control, ControlError};
+use crate::config::Config;
+use crate::cutover::Kind;
+use crate::model::{ClusterIx, Generation};
+
+/// Handle to the coordinator for the HTTP API.
+pub struct Operator(pub std::sync::Arc<Coordinator>);
+
+impl Control for Operator {
+    fn status(&self) -> Answer<'_, Status> {
+        Box::pin(async {
+            let starting = || ControlError::Unavailable(self.0.not_ready.lock().join("; "));
+            self.0.status_now().ok_or_else(starting)
+        })
+    }
+
+    fn switchover(&self, request: CutoverRequest, progress: mpsc::Sender<PhaseDone>) -> Answer<'_, Report> {
+        Box::pin(self.0.cut_over(Kind::Switchover, request, progress))
+    }
+
+    fn failover(&self, request: CutoverRequest, progress: mpsc::Sender<PhaseDone>) -> Answer<'_, Report> {
+        Box::pin(self.0.cut_over(Kind::Failover, request, progress))
+    }
+
+    fn reports(&self) -> Answer<'_, Vec<Report>> {
+        Box::pin(async { Ok(self.0.reports.lock().iter().rev().cloned().collect()) })
+    }
+
+    fn report(&self, generation: Generation) -> Answer<'_, Report> {
+        Box::pin(async move {
+            let reports = self.0.reports.lock();
+            let done = |r: &&Report| r.generation == generation && r.outcome == crate::admin::types::Outcome::Done;
+            let found = reports.iter().rev().find(done).cloned();
+            found.ok_or_else(|| ControlError::NotFound(format!("no cutover led to generation {generation}")))
+        })
+    }
+
+    fn verify(&self, topic: Option<String>) -> Answer<'_, VerifyReport> {
+        Box::pin(async move {
+            let unavailable = |why: &str| ControlError::Unavailable(why.into());
+            let roles = self.0.roles().ok_or_else(|| unavailable("the proxy is not ready"))?;
+            if let Some(name) = &topic {
+                if self.0.catalog.topic(name).is_none() {
+                    return Err(ControlError::NotFound(format!("no topic {name}")));
+                }
+            }
+            let (active, standby) = (self.0.cluster(roles.active), self.0.cluster(roles.active.other()));
+            let (Some(active), Some(standby)) = (active, standby) else {
+                return Err(unavailable("no standby is configured"));
+            };
+            let report = crate::verify::verify(crate::verify::Input {
+                active: active.clone(),
+                standby: standby.clone(),
+                active_ix: roles.active,
+                catalog: self.0.catalog.clone(),
+                topic,
+            })
+            .await;
+            let (equal, differences_total) = (report.equal, report.differences_total);
+            *self.0.last_verify.lock() = Some(VerifySummary { at: UtcMillis::now(), equal, differences_total });
+            Ok(report)
+        })
+    }
+
+    fn translate(&self, query: TranslateQuery) -> Answer<'_, Translation> {
+        Box::pin(async move { self.0.translate_now(query) })
+    }
+
+    fn reload(&self) -> Answer<'_, ReloadReport> {
+        Box::pin(async {
+            let fresh = Config::load(&self.0.config.source).map_err(|e| ControlError::Invalid(e.to_string()))?;
+            let mut report = ReloadReport::from(self.0.config.changes(&fresh));
+            // Nothing is taken over while the proxy runs yet: say so rather than pretend.
+            report.needs_restart.append(&mut report.changed);
+            Ok(report)
+        })
+    }
+
+    fn ready(&self) -> Result<(), Vec<String>> {
+        if self.0.ready.load(Ordering::Acquire) { Ok(()) } else { Err(self.0.not_ready.lock().clone()) }
+    }
+}
+
+impl Coordinator {
+    fn translate_now(&self, query: TranslateQuery) -> Result<Translation, ControlError> {
+        let missing = || ControlError::NotFound(format!("no partition {}-{}", query.topic, query.partition));
+        let partition = self.catalog.partition(&query.topic, query.partition).ok_or_else(missing)?;
+        let offsets = partition.offsets.read();
+        let logical = match &query.cluster {
+            None => Some(query.offset),
+            Some(name) => {
+                let unknown = || ControlError::NotFound(format!("no cluster {name}"));
+                let ix = self.config.cluster_named(name).ok_or_else(unknown)?;
+                offsets.map(ix).to_logical(query.offset)
+            }
+        };
+        let roles = self.roles();
+        let cluster_offset = |ix: ClusterIx| {
+            let offset = logical.and_then(|l| offsets.map(ix).to_cluster(l))?;
+            // The standby's map reaches beyond its log: what is not there yet has no offset.
+            let standby = roles.as_ref().is_some_and(|r| r.active != ix);
+            (!standby || offset < partition.progress().standby_end).then_some(offset)
+        };
+        let configured = ClusterIx::BOTH.into_iter().filter(|&ix| self.cluster(ix).is_some());
+        let cluster_offsets: std::collections::BTreeMap<_, _> =
+            configured.map(|ix| (self.name(ix).to_string(), cluster_offset(ix))).collect();
+        let complete = logical.is_some() && cluster_offsets.values().all(Option::is_some);
+        let detail = (!complete).then(|| {
+            "a cluster has no record there: not copied (control batch, aborted or not yet replicated), or masked after a failover"
+                .to_string()
+        });
+        Ok(Translation {
+            topic: query.topic.clone(),
+            partition: query.partition,
+            logical_offset: logical,
+            cluster_offsets,
+            detail,
+        })
+    }
+}

@@ -1,0 +1,69 @@
+//! Bodies of the classic group requests and replies that the proxy reads or makes itself.
+
+use bytes::{Buf, Bytes, BytesMut};
+use kafka_protocol::messages::leave_group_response::MemberResponse;
+use kafka_protocol::messages::{
+    HeartbeatRequest, HeartbeatResponse, LeaveGroupRequest, LeaveGroupResponse, SyncGroupRequest, SyncGroupResponse,
+};
+use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
+
+use super::rehome::HEARTBEAT;
+
+/// The generation of a commit from outside the group.
+pub const NO_GENERATION: i32 = -1;
+/// LeaveGroup names several members from this version on (KIP-345).
+const LEAVES_SEVERAL: i16 = 3;
+
+/// Reads one whole body.
+pub fn decode<M: Decodable>(body: &Bytes, version: i16) -> Result<M, String> {
+    let mut rest = body.clone();
+    let message = M::decode(&mut rest, version).map_err(|e| e.to_string())?;
+    match rest.remaining() {
+        0 => Ok(message),
+        n => Err(format!("{n} bytes too many")),
+    }
+}
+
+pub fn encode<M: Encodable>(message: &M, version: i16) -> Result<Bytes, String> {
+    let mut out = BytesMut::new();
+    message.encode(&mut out, version).map_err(|e| e.to_string())?;
+    Ok(out.freeze())
+}
+
+pub fn heartbeat(version: i16, code: i16) -> Result<Bytes, String> {
+    encode(&HeartbeatResponse::default().with_error_code(code), version)
+}
+
+pub fn sync_group(version: i16, code: i16) -> Result<Bytes, String> {
+    encode(&SyncGroupResponse::default().with_error_code(code), version)
+}
+
+/// Who leaves: (member id, instance id). A static member may be named by its instance id alone.
+pub fn leaving(version: i16, leave: &LeaveGroupRequest) -> Vec<(String, Option<String>)> {
+    if version < LEAVES_SEVERAL {
+        return vec![(leave.member_id.to_string(), None)];
+    }
+    let several = leave.members.iter();
+    several.map(|m| (m.member_id.to_string(), m.group_instance_id.as_ref().map(StrBytes::to_string))).collect()
+}
+
+/// The reply that all who wanted to leave have left.
+pub fn left(version: i16, leave: &LeaveGroupRequest) -> Result<Bytes, String> {
+    let members = leave.members.iter().map(|m| {
+        MemberResponse::default()
+            .with_member_id(m.member_id.clone())
+            .with_group_instance_id(m.group_instance_id.clone())
+    });
+    let members = if version < LEAVES_SEVERAL { Vec::new() } else { members.collect() };
+    encode(&LeaveGroupResponse::default().with_members(members), version)
+}
+
+/// Group, member and error code of a Heartbeat or SyncGroup.
+pub fn heard_of(key: i16, version: i16, request: &Bytes, reply: &Bytes) -> Result<(String, String, i16), String> {
+    if key == HEARTBEAT {
+        let (q, a): (HeartbeatRequest, HeartbeatResponse) = (decode(request, version)?, decode(reply, version)?);
+        return Ok((q.group_id.to_string(), q.member_id.to_string(), a.error_code));
+    }
+    let (q, a): (SyncGroupRequest, SyncGroupResponse) = (decode(request, version)?, decode(reply, version)?);
+    Ok((q.group_id.to_string(), q.member_id.to_string(), a.error_code))
+}

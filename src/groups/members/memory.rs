@@ -1,0 +1,202 @@
+//! The memory behind the rules: what is noted of groups and members, and when it is forgotten.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+
+use super::{At, GATHER, Who};
+use crate::model::Generation;
+
+/// Groups remembered. One more costs about 200 bytes; a group beyond gets the new cluster's raw answers at a cutover.
+pub const MAX_GROUPS: usize = 20_000;
+/// Members remembered, over all groups.
+pub const MAX_MEMBERS: usize = 100_000;
+/// How long a member that has gone or arrived stays known, so that its late requests are not taken for a stranger's.
+pub(super) const KEEP: Duration = Duration::from_secs(600);
+/// Session timeout of a member whose JoinGroup was not seen: the default of Java and librdkafka.
+pub(super) const DEFAULT_SESSION: Duration = Duration::from_secs(45);
+/// Time between two looks for what can be forgotten.
+pub(super) const SWEEP_EVERY: Duration = Duration::from_secs(30);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    Active,
+    /// Old: has sent its JoinGroup. Current: has an id but has not joined yet.
+    Arrived,
+    Gone,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Member {
+    pub(super) generation: Generation,
+    pub(super) standing: Standing,
+    pub(super) instance: Option<Box<str>>,
+    pub(super) session: Duration,
+    pub(super) seen: At,
+    /// Heartbeats that are held at the moment.
+    pub(super) waiting: u32,
+}
+
+/// The re-homing of one group in one generation.
+#[derive(Clone, Debug)]
+pub(super) struct Gathering {
+    pub(super) generation: Generation,
+    pub(super) opened: At,
+    /// End of the hold of JoinGroups, set by the first.
+    pub(super) until: Option<(At, Duration)>,
+    /// Not all members may be known: nothing is over before [`GATHER`] is.
+    pub(super) incomplete: bool,
+    /// Members were told to rebalance.
+    pub(super) called: bool,
+    /// JoinGroups go on.
+    pub(super) closed: bool,
+}
+
+/// Members by id.
+pub(super) type Roll = BTreeMap<Box<str>, Member>;
+
+#[derive(Clone, Debug, Default)]
+pub(super) struct Group {
+    pub(super) members: Roll,
+    pub(super) gathering: Option<Gathering>,
+}
+
+/// The members of all groups.
+#[derive(Debug)]
+pub struct Members {
+    pub(super) groups: HashMap<Box<str>, Group>,
+    members: usize,
+    born: At,
+    generation: Option<Generation>,
+    /// First request of this generation.
+    pub(super) began: At,
+    /// Last reply of any coordinator.
+    heard: At,
+    /// When the generation before began, and the last reply of a coordinator in it.
+    before: (At, At),
+    /// This memory was younger than [`GATHER`] when the generation began, so it may lack members.
+    young: bool,
+    swept: At,
+}
+
+impl Member {
+    pub(super) fn heard_of(generation: Generation, standing: Standing, seen: At) -> Self {
+        Member { generation, standing, instance: None, session: DEFAULT_SESSION, seen, waiting: 0 }
+    }
+
+    pub(super) fn is_old(&self, generation: Generation) -> bool {
+        self.generation < generation
+    }
+
+    /// Until when an old member is waited for.
+    pub(super) fn expected_until(&self, opened: At) -> At {
+        self.seen.max(opened) + self.session
+    }
+}
+
+impl Members {
+    /// An empty memory that begins at `at`.
+    pub fn new(at: At) -> Self {
+        Members {
+            groups: HashMap::new(),
+            members: 0,
+            born: at,
+            generation: None,
+            began: at,
+            heard: at,
+            before: (at, at),
+            young: false,
+            swept: at,
+        }
+    }
+
+    /// (groups, members) remembered.
+    pub fn len(&self) -> (usize, usize) {
+        (self.groups.len(), self.members)
+    }
+
+    pub(super) fn member(&mut self, group: &str, member: &str) -> Option<&mut Member> {
+        self.groups.get_mut(group)?.members.get_mut(member)
+    }
+
+    pub(super) fn old(&mut self, who: Who<'_>) -> Option<&mut Member> {
+        self.member(who.group, who.member).filter(|m| m.is_old(who.generation))
+    }
+
+    /// The members and the gathering of a group that has old members; the gathering is opened if need be. Members that
+    /// were silent for their session timeout before the cutover are not waited for.
+    pub(super) fn gathering(
+        &mut self,
+        group: &str,
+        generation: Generation,
+        at: At,
+    ) -> Option<(&mut Roll, &mut Gathering)> {
+        let ((since, heard), incomplete) = (self.before, self.young);
+        let Group { members, gathering } = self.groups.get_mut(group)?;
+        if !members.values().any(|m| m.is_old(generation)) {
+            return None;
+        }
+        if gathering.as_ref().is_none_or(|g| g.generation < generation) {
+            let silent = |m: &&mut Member| m.is_old(generation) && heard.saturating_sub(m.seen.max(since)) > m.session;
+            members.values_mut().filter(silent).for_each(|m| m.standing = Standing::Gone);
+            let opened = Gathering { generation, opened: at, until: None, incomplete, called: false, closed: false };
+            *gathering = Some(opened);
+        }
+        gathering.as_mut().map(|gathering| (members, gathering))
+    }
+
+    /// Notes that time has come to a generation.
+    pub(super) fn enter(&mut self, generation: Generation, at: At) {
+        if self.generation.is_some_and(|known| known >= generation) {
+            return;
+        }
+        self.young = self.generation.is_some() && at.saturating_sub(self.born) < GATHER;
+        self.generation = Some(generation);
+        self.before = (self.began, self.heard);
+        self.began = at;
+    }
+
+    pub(super) fn hear(&mut self, generation: Generation, at: At) {
+        self.enter(generation, at);
+        self.heard = at;
+        if at.saturating_sub(self.swept) >= SWEEP_EVERY {
+            self.sweep(at);
+        }
+    }
+
+    /// Forgets what nobody asks about any more. Nobody is taken for silent while no coordinator answers anyone.
+    pub(super) fn sweep(&mut self, at: At) {
+        self.swept = at;
+        let (now, began) = (self.generation.unwrap_or_default(), self.began);
+        for group in self.groups.values_mut() {
+            group.members.retain(|_, m| {
+                if !m.is_old(now) && m.standing == Standing::Active {
+                    if at.saturating_sub(m.seen) > m.session {
+                        m.standing = Standing::Gone;
+                    }
+                    return true;
+                }
+                let last = if m.is_old(now) { m.seen.max(began) } else { m.seen };
+                at.saturating_sub(last) <= KEEP
+            });
+        }
+        self.groups.retain(|_, group| !group.members.is_empty());
+        self.members = self.groups.values().map(|g| g.members.len()).sum();
+    }
+
+    pub(super) fn note(&mut self, who: Who<'_>, member: Member) {
+        let room = self.members < MAX_MEMBERS;
+        if !self.groups.contains_key(who.group) {
+            if self.groups.len() >= MAX_GROUPS || !room {
+                return;
+            }
+            self.groups.insert(who.group.into(), Group::default());
+        }
+        let Some(group) = self.groups.get_mut(who.group) else { return };
+        if let Some(known) = group.members.get_mut(who.member) {
+            *known = member;
+        } else if room {
+            group.members.insert(who.member.into(), member);
+            self.members += 1;
+        }
+    }
+}

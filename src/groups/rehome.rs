@@ -1,0 +1,366 @@
+//! Re-homing of classic group members at the proxy: holds, answers or edits their requests by the rules of
+//! [`super::members`].
+//!
+//! The new cluster's raw answer to a member of the old one, UNKNOWN_MEMBER_ID, makes eager clients drop their position and
+//! read the last one committed again. So the member is told to rebalance instead, commits its exact position from outside
+//! the group, and joins anew. KIP-848 members do not come through here.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use kafka_protocol::error::ResponseError;
+use kafka_protocol::messages::{
+    HeartbeatRequest, HeartbeatResponse, JoinGroupRequest, JoinGroupResponse, LeaveGroupRequest, LeaveGroupResponse,
+    OffsetCommitRequest, OffsetCommitResponse, SyncGroupRequest, SyncGroupResponse,
+};
+use kafka_protocol::protocol::{Decodable, StrBytes};
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep_until};
+
+use super::bodies::{self, NO_GENERATION, decode, encode};
+use super::members::{At, Beat, Commit, Join, Joined, Members, Who};
+use crate::catalog::View;
+use crate::proxy::Reply;
+use crate::rewrite;
+use crate::wire::header::RequestHeader;
+
+pub(super) const JOIN_GROUP: i16 = 11;
+pub(super) const HEARTBEAT: i16 = 12;
+pub(super) const LEAVE_GROUP: i16 = 13;
+pub(super) const SYNC_GROUP: i16 = 14;
+pub(super) const OFFSET_COMMIT: i16 = 8;
+
+const NONE: i16 = 0;
+const COORDINATOR_LOAD_IN_PROGRESS: i16 = ResponseError::CoordinatorLoadInProgress.code();
+const UNKNOWN_MEMBER_ID: i16 = ResponseError::UnknownMemberId.code();
+const REBALANCE_IN_PROGRESS: i16 = ResponseError::RebalanceInProgress.code();
+const GROUP_ID_NOT_FOUND: i16 = ResponseError::GroupIdNotFound.code();
+const MEMBER_ID_REQUIRED: i16 = ResponseError::MemberIdRequired.code();
+const FENCED_INSTANCE_ID: i16 = ResponseError::FencedInstanceId.code();
+
+/// Longest session timeout believed: brokers' own `group.max.session.timeout.ms`.
+const MAX_SESSION: Duration = Duration::from_secs(1800);
+
+/// What becomes of a group request.
+pub enum JoinRule {
+    /// The proxy answers with this reply body (without header).
+    Answer(Bytes),
+    /// It goes to the cluster; `None`: with the client's own body.
+    Send { body: Option<Bytes>, reply: Reply },
+}
+
+/// The members of all groups, as all connections see them.
+pub struct Rehome {
+    started: Instant,
+    members: Mutex<Members>,
+    /// Where requests that are held wait, by group; only groups in which one is held.
+    doors: Mutex<HashMap<String, Arc<Notify>>>,
+}
+
+impl Default for Rehome {
+    fn default() -> Self {
+        Rehome { started: Instant::now(), members: Mutex::new(Members::new(At::ZERO)), doors: Mutex::default() }
+    }
+}
+
+impl Rehome {
+    /// An empty memory. Members are noted as their replies pass.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Judges a JoinGroup, SyncGroup, Heartbeat, LeaveGroup or OffsetCommit that has passed the guard. May wait, for up to
+    /// [`super::members::MAX_HOLD`]; dropping the future gives the request up.
+    ///
+    /// # Errors
+    /// A body that the codec cannot read, or a commit that may not be sent.
+    pub async fn request(&self, view: &Arc<View>, header: &RequestHeader, body: &Bytes) -> Result<JoinRule, String> {
+        let (generation, version) = (view.generation, header.api_version);
+        match header.api_key {
+            HEARTBEAT => {
+                let beat: HeartbeatRequest = decode(body, version)?;
+                match self.beat(Who { group: &beat.group_id, member: &beat.member_id, generation }).await {
+                    Beat::Native => Ok(as_it_is()),
+                    Beat::GoOn | Beat::Wait(_) => bodies::heartbeat(version, NONE).map(JoinRule::Answer),
+                    Beat::Rebalance => bodies::heartbeat(version, REBALANCE_IN_PROGRESS).map(JoinRule::Answer),
+                }
+            }
+            SYNC_GROUP => {
+                let sync: SyncGroupRequest = decode(body, version)?;
+                let who = Who { group: &sync.group_id, member: &sync.member_id, generation };
+                match self.members.lock().sync(who, self.now()) {
+                    true => bodies::sync_group(version, REBALANCE_IN_PROGRESS).map(JoinRule::Answer),
+                    false => Ok(as_it_is()),
+                }
+            }
+            JOIN_GROUP => self.join(generation, version, decode(body, version)?).await,
+            LEAVE_GROUP => self.leave(generation, version, &decode(body, version)?),
+            OFFSET_COMMIT => self.commit(view, version, body),
+            _ => Ok(as_it_is()),
+        }
+    }
+
+    async fn join(&self, generation: u32, version: i16, mut join: JoinGroupRequest) -> Result<JoinRule, String> {
+        let who = Who { group: &join.group_id, member: &join.member_id, generation };
+        // Version 0 has no rebalance timeout: the session timeout stands for it (KIP-62).
+        let limit = if version == 0 { join.session_timeout_ms } else { join.rebalance_timeout_ms };
+        let rule = self.members.lock().join(who, join.group_instance_id.as_deref(), millis(limit), self.now());
+        if rule == Join::Native {
+            return Ok(as_it_is());
+        }
+        self.knock(&join.group_id);
+        self.hold(&join.group_id, generation).await;
+        if rule == Join::Fresh {
+            return Ok(as_it_is());
+        }
+        tracing::debug!(group = %join.group_id.as_str(), member = %join.member_id, "member re-homed");
+        join.member_id = StrBytes::default();
+        Ok(JoinRule::Send { body: Some(encode(&join, version)?), reply: Reply::Rewrite })
+    }
+
+    fn leave(&self, generation: u32, version: i16, leave: &LeaveGroupRequest) -> Result<JoinRule, String> {
+        let leaving = bodies::leaving(version, leave);
+        let who = leaving.iter().map(|(member, instance)| (member.as_str(), instance.as_deref()));
+        let all = self.members.lock().leave(&leave.group_id, who, generation, self.now());
+        self.knock(&leave.group_id);
+        if all { bodies::left(version, leave).map(JoinRule::Answer) } else { Ok(as_it_is()) }
+    }
+
+    fn commit(&self, view: &Arc<View>, version: i16, body: &Bytes) -> Result<JoinRule, String> {
+        let mut commit: OffsetCommitRequest = decode(body, version)?;
+        let who = Who { group: &commit.group_id, member: &commit.member_id, generation: view.generation };
+        let rule = if is_member(&commit) { self.members.lock().commit(who, self.now()) } else { Commit::Native };
+        let outside = match rule {
+            Commit::Native => None,
+            Commit::Rebalance => {
+                let refusal = rewrite::offset_commit::error(&commit, REBALANCE_IN_PROGRESS);
+                return encode(&refusal, version).map(JoinRule::Answer);
+            }
+            Commit::Simple => {
+                commit.generation_id_or_member_epoch = NO_GENERATION;
+                commit.member_id = StrBytes::default();
+                commit.group_instance_id = None;
+                Some(encode(&commit, version)?)
+            }
+        };
+        let translated = rewrite::request(OFFSET_COMMIT, version, outside.as_ref().unwrap_or(body), &**view);
+        let body = translated.map_err(|e| e.to_string())?.or(outside);
+        Ok(JoinRule::Send { body, reply: Reply::Rewrite })
+    }
+
+    /// A reply as the cluster gave it. Members that neither the cluster nor this memory knows may be left from the
+    /// generation before (the proxy was restarted): their replies are changed so that they stay and come back re-homed.
+    pub fn adjust_reply(&self, view: &Arc<View>, header: &RequestHeader, request: &Bytes, reply: Bytes) -> Bytes {
+        if view.generation == 0 {
+            return reply;
+        }
+        let changed = self.adjusted(view.generation, header.api_key, header.api_version, request, &reply);
+        changed.ok().flatten().unwrap_or(reply)
+    }
+
+    fn adjusted(&self, generation: u32, key: i16, v: i16, request: &Bytes, reply: &Bytes) -> Result<Option<Bytes>, String> {
+        match key {
+            HEARTBEAT if decode::<HeartbeatResponse>(reply, v)?.error_code == UNKNOWN_MEMBER_ID => {
+                let beat: HeartbeatRequest = decode(request, v)?;
+                let who = Who { group: &beat.group_id, member: &beat.member_id, generation };
+                // It goes on as it is; its next heartbeat is judged together with those of the others.
+                self.adopt(who, false).then(|| bodies::heartbeat(v, NONE)).transpose()
+            }
+            SYNC_GROUP if decode::<SyncGroupResponse>(reply, v)?.error_code == UNKNOWN_MEMBER_ID => {
+                let sync: SyncGroupRequest = decode(request, v)?;
+                let who = Who { group: &sync.group_id, member: &sync.member_id, generation };
+                self.adopt(who, false).then(|| bodies::sync_group(v, REBALANCE_IN_PROGRESS)).transpose()
+            }
+            JOIN_GROUP if decode::<JoinGroupResponse>(reply, v)?.error_code == UNKNOWN_MEMBER_ID => {
+                let join: JoinGroupRequest = decode(request, v)?;
+                // It has committed already and will join by no id: that waits for the others.
+                self.adopt(Who { group: &join.group_id, member: &join.member_id, generation }, true);
+                Ok(None)
+            }
+            OFFSET_COMMIT => self.adjusted_commit(generation, v, request, reply),
+            _ => Ok(None),
+        }
+    }
+
+    fn adjusted_commit(&self, generation: u32, v: i16, request: &Bytes, reply: &Bytes) -> Result<Option<Bytes>, String> {
+        let answer: OffsetCommitResponse = decode(reply, v)?;
+        let codes = || answer.topics.iter().flat_map(|t| &t.partitions).map(|p| p.error_code);
+        if !codes().any(|code| matches!(code, UNKNOWN_MEMBER_ID | GROUP_ID_NOT_FOUND)) {
+            return Ok(None);
+        }
+        let commit: OffsetCommitRequest = decode(request, v)?;
+        let who = Who { group: &commit.group_id, member: &commit.member_id, generation };
+        let code = match is_member(&commit) {
+            // Others have joined before it came. To rejoin with its position is the best that is left.
+            true if self.members.lock().is_old(who) => REBALANCE_IN_PROGRESS,
+            // All clients send it again at once, and then it goes from outside the group.
+            true if self.adopt(who, false) => COORDINATOR_LOAD_IN_PROGRESS,
+            _ => return Ok(None),
+        };
+        encode(&rewrite::offset_commit::error(&commit, code), v).map(Some)
+    }
+
+    fn adopt(&self, who: Who<'_>, arrived: bool) -> bool {
+        let adopted = self.members.lock().adopt(who, arrived, self.now());
+        if adopted {
+            tracing::debug!(group = who.group, member = who.member, "unknown member taken for one of the old generation");
+        }
+        adopted
+    }
+
+    /// Notes what a reply, as the client will see it, says about members.
+    pub fn reply(&self, view: &Arc<View>, header: &RequestHeader, request: &Bytes, reply: &Bytes) {
+        if let Err(reason) = self.noted(view.generation, header.api_key, header.api_version, request, reply) {
+            tracing::warn!(api = header.api_key, reason, "cannot note the members in a reply");
+        }
+    }
+
+    fn noted(&self, generation: u32, key: i16, v: i16, request: &Bytes, reply: &Bytes) -> Result<(), String> {
+        let at = self.now();
+        match key {
+            JOIN_GROUP => {
+                let (join, answer): (JoinGroupRequest, JoinGroupResponse) = (decode(request, v)?, decode(reply, v)?);
+                let who = Who { group: &join.group_id, member: &answer.member_id, generation };
+                let session = millis(join.session_timeout_ms).min(MAX_SESSION);
+                let instance = join.group_instance_id.as_deref();
+                if matches!(answer.error_code, NONE | MEMBER_ID_REQUIRED) && !answer.member_id.is_empty() {
+                    let joined = Joined { instance, session, complete: answer.error_code == NONE };
+                    self.members.lock().joined(who, joined, at);
+                }
+            }
+            HEARTBEAT | SYNC_GROUP => {
+                let (group, member, code) = bodies::heard_of(key, v, request, reply)?;
+                let who = Who { group: &group, member: &member, generation };
+                match code {
+                    NONE | REBALANCE_IN_PROGRESS => self.members.lock().alive(who, at),
+                    UNKNOWN_MEMBER_ID | FENCED_INSTANCE_ID => self.members.lock().expelled(who, at),
+                    _ => {}
+                }
+            }
+            LEAVE_GROUP => {
+                let (leave, answer): (LeaveGroupRequest, LeaveGroupResponse) = (decode(request, v)?, decode(reply, v)?);
+                if answer.error_code == NONE {
+                    for (member, _) in bodies::leaving(v, &leave) {
+                        self.members.lock().expelled(Who { group: &leave.group_id, member: &member, generation }, at);
+                    }
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn now(&self) -> At {
+        self.started.elapsed()
+    }
+
+    /// Wakes what is held in a group: something has happened there.
+    fn knock(&self, group: &str) {
+        if let Some(door) = self.doors.lock().get(group) {
+            door.notify_waiters();
+        }
+    }
+
+    /// Holds a JoinGroup until the old members are through.
+    async fn hold(&self, group: &str, generation: u32) {
+        if self.members.lock().hold(group, generation, self.now()).is_none() {
+            return;
+        }
+        let door = Door::new(self, group);
+        loop {
+            let mut knocked = std::pin::pin!(door.notify.notified());
+            knocked.as_mut().enable();
+            let Some(until) = self.members.lock().hold(group, generation, self.now()) else { return };
+            tokio::select! {
+                _ = knocked => {}
+                _ = sleep_until(self.started + until) => {}
+            }
+        }
+    }
+
+    /// Judges a heartbeat, holding it until it can be told for good.
+    async fn beat(&self, who: Who<'_>) -> Beat {
+        let since = self.now();
+        let told = self.members.lock().beat(who, since, since);
+        if !matches!(told, Beat::Wait(_)) {
+            return told;
+        }
+        let waiting = Waiting::begin(self, who);
+        loop {
+            let mut knocked = std::pin::pin!(waiting.door.notify.notified());
+            knocked.as_mut().enable();
+            let told = self.members.lock().beat(who, since, self.now());
+            let Beat::Wait(until) = told else { return told };
+            tokio::select! {
+                _ = knocked => {}
+                _ = sleep_until(self.started + until) => {}
+            }
+        }
+    }
+}
+
+/// A place to wait for a knock at one group's door; gone with the last who waits there.
+struct Door<'a> {
+    rehome: &'a Rehome,
+    group: &'a str,
+    notify: Arc<Notify>,
+}
+
+impl<'a> Door<'a> {
+    fn new(rehome: &'a Rehome, group: &'a str) -> Self {
+        let notify = rehome.doors.lock().entry(group.to_owned()).or_default().clone();
+        Door { rehome, group, notify }
+    }
+}
+
+impl Drop for Door<'_> {
+    fn drop(&mut self) {
+        let mut doors = self.rehome.doors.lock();
+        // The map's and ours: handles are only made under this lock.
+        if Arc::strong_count(&self.notify) == 2 {
+            doors.remove(self.group);
+        }
+    }
+}
+
+/// A heartbeat that is held; no longer counted once the client gives it up.
+struct Waiting<'a> {
+    door: Door<'a>,
+    who: Who<'a>,
+}
+
+impl<'a> Waiting<'a> {
+    fn begin(rehome: &'a Rehome, who: Who<'a>) -> Self {
+        let waiting = Waiting { door: Door::new(rehome, who.group), who };
+        rehome.members.lock().waiting(who, true);
+        rehome.knock(who.group);
+        waiting
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.door.rehome.members.lock().waiting(self.who, false);
+    }
+}
+
+/// The group that an OffsetCommit (which has passed the guard) is for.
+pub fn group_of_commit(body: &Bytes, version: i16) -> Option<String> {
+    let commit = OffsetCommitRequest::decode(&mut body.clone(), version).ok()?;
+    Some(commit.group_id.to_string())
+}
+
+fn is_member(commit: &OffsetCommitRequest) -> bool {
+    commit.generation_id_or_member_epoch >= 0 && !commit.member_id.is_empty()
+}
+
+fn as_it_is() -> JoinRule {
+    JoinRule::Send { body: None, reply: Reply::Rewrite }
+}
+
+fn millis(ms: i32) -> Duration {
+    Duration::from_millis(u64::try_from(ms).unwrap_or_default())
+}

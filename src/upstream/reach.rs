@@ -1,0 +1,48 @@
+//! Addresses for those who bring their own sockets: the proxy's client connections are forwarded, not multiplexed.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::cluster::Cluster;
+use super::metadata::Broker;
+
+/// How long a look at stale metadata may take before the old one has to do: the caller tries the address anyway.
+const LOOK_UP: Duration = Duration::from_secs(1);
+
+impl Cluster {
+    /// `host:port` of everything that may answer: the brokers last seen, then the bootstrap addresses.
+    pub async fn addresses(&self) -> Vec<String> {
+        let mut addresses: Vec<String> = match self.last_known().await {
+            Some(snapshot) => snapshot.brokers.iter().map(Broker::address).collect(),
+            None => Vec::new(),
+        };
+        for address in self.bootstrap() {
+            if !addresses.iter().any(|a| **a == **address) {
+                addresses.push(address.to_string());
+            }
+        }
+        addresses
+    }
+
+    /// `host:port` of a broker; `None` if the cluster does not have it, as far as can be learnt.
+    pub async fn address(&self, broker: i32) -> Option<String> {
+        if let Some(found) = self.last_known().await?.broker(broker) {
+            return Some(found.address());
+        }
+        self.refresh_by(Instant::now() + LOOK_UP).await.ok()?.broker(broker).map(Broker::address)
+    }
+
+    /// Whether some broker of the cluster answers a Metadata request within `timeout`. Asks; does not trust memory.
+    pub async fn reachable(&self, timeout: Duration) -> bool {
+        self.refresh_by(Instant::now() + timeout).await.is_ok()
+    }
+
+    /// Fresh metadata where it can be had soon, else the last.
+    async fn last_known(&self) -> Option<std::sync::Arc<super::Snapshot>> {
+        match self.snapshot_by(Instant::now() + LOOK_UP).await {
+            Ok(snapshot) => Some(snapshot),
+            Err(_) => self.cached_snapshot(),
+        }
+    }
+}
