@@ -161,7 +161,14 @@ impl Rehome {
         changed.ok().flatten().unwrap_or(reply)
     }
 
-    fn adjusted(&self, generation: u32, key: i16, v: i16, request: &Bytes, reply: &Bytes) -> Result<Option<Bytes>, String> {
+    fn adjusted(
+        &self,
+        generation: u32,
+        key: i16,
+        v: i16,
+        request: &Bytes,
+        reply: &Bytes,
+    ) -> Result<Option<Bytes>, String> {
         match key {
             HEARTBEAT if decode::<HeartbeatResponse>(reply, v)?.error_code == UNKNOWN_MEMBER_ID => {
                 let beat: HeartbeatRequest = decode(request, v)?;
@@ -185,7 +192,13 @@ impl Rehome {
         }
     }
 
-    fn adjusted_commit(&self, generation: u32, v: i16, request: &Bytes, reply: &Bytes) -> Result<Option<Bytes>, String> {
+    fn adjusted_commit(
+        &self,
+        generation: u32,
+        v: i16,
+        request: &Bytes,
+        reply: &Bytes,
+    ) -> Result<Option<Bytes>, String> {
         let answer: OffsetCommitResponse = decode(reply, v)?;
         let codes = || answer.topics.iter().flat_map(|t| &t.partitions).map(|p| p.error_code);
         if !codes().any(|code| matches!(code, UNKNOWN_MEMBER_ID | GROUP_ID_NOT_FOUND)) {
@@ -206,7 +219,11 @@ impl Rehome {
     fn adopt(&self, who: Who<'_>, arrived: bool) -> bool {
         let adopted = self.members.lock().adopt(who, arrived, self.now());
         if adopted {
-            tracing::debug!(group = who.group, member = who.member, "unknown member taken for one of the old generation");
+            tracing::debug!(
+                group = who.group,
+                member = who.member,
+                "unknown member taken for one of the old generation"
+            );
         }
         adopted
     }

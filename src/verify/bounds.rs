@@ -108,7 +108,8 @@ mod tests {
     use crate::offsets::Run;
 
     fn map(runs: &[(i64, i64, i64)]) -> OffsetMap {
-        OffsetMap::from_runs(runs.iter().map(|&(logical, cluster, len)| Run { logical, cluster, len }).collect()).unwrap()
+        OffsetMap::from_runs(runs.iter().map(|&(logical, cluster, len)| Run { logical, cluster, len }).collect())
+            .unwrap()
     }
 
     const ENDS: Ends =

@@ -80,12 +80,13 @@ fn tasks(input: &Input, deadline: Instant) -> Vec<Task> {
     let mut tasks = Vec::new();
     for topic in input.catalog.topics().into_iter().filter(|t| wanted(&t.name)) {
         for partition in topic.partitions().into_iter().filter(|p| p.mode != TeeMode::Off) {
+            let cuts = partition.offsets.read().cuts().len();
             tasks.push(Task {
                 active: input.active.clone(),
                 standby: input.standby.clone(),
                 active_ix: input.active_ix,
                 compacted: topic.is_compacted(),
-                cuts: partition.offsets.read().cuts().len(),
+                cuts,
                 partition,
                 deadline,
             });
@@ -149,8 +150,10 @@ mod tests {
     use crate::verify::compare::Found;
 
     fn verified(topic: &str, partition: i32, differences: u64, skipped: Option<&str>) -> Verified {
-        let described = (0..differences.min(100)).map(|o| Found { logical_offset: o as i64, what: "value differs".into() });
-        let outcome = Outcome { batches: 2, records: 5, differences, described: described.collect(), ..Outcome::default() };
+        let described =
+            (0..differences.min(100)).map(|o| Found { logical_offset: o as i64, what: "value differs".into() });
+        let outcome =
+            Outcome { batches: 2, records: 5, differences, described: described.collect(), ..Outcome::default() };
         Verified { tp: TopicPartition::new(topic, partition), outcome, skipped: skipped.map(str::to_owned) }
     }
 

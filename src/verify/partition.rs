@@ -90,9 +90,9 @@ impl Task {
         if let Some(reason) = &bounds.diverged {
             outcome.differ(bounds.scope.end, || diverged(reason));
         }
-        let overflow = outcome
-            .overflowed
-            .then(|| format!("more than {MAX_MISSING_KEYS} keys were missing by compaction at a time: not all were followed"));
+        let overflow = outcome.overflowed.then(|| {
+            format!("more than {MAX_MISSING_KEYS} keys were missing by compaction at a time: not all were followed")
+        });
         Verified { tp, outcome, skipped: failed.or(overflow).or(bounds.skipped) }
     }
 }
