@@ -109,7 +109,7 @@ pub fn plan(
 ) -> Result<Plan, PlanError> {
     let mut filter = AbortedFilter::new(aborted);
     let mut plan = Plan { appends: Vec::new(), active_next: cursor.active_next, breaks: Vec::new() };
-    let mut last = standby.runs().last().map(|r| (r.logical, r.cluster));
+    let mut last = standby.runs().last().copied();
     let mut end = cursor.standby_end;
     for batch in batches {
         let batch = batch?;
@@ -120,15 +120,9 @@ pub fn plan(
         if class == Verdict::Data {
             for append in pieces(&batch, cursor.active_next, active)? {
                 let append = Append { standby_base: end, ..append };
-                match last.map(|(logical, cluster)| logical + (end - cluster)) {
-                    Some(expected) if expected == append.logical => {}
-                    Some(expected) if expected > append.logical => {
-                        return Err(PlanError::Backwards { logical: append.logical, standby: end });
-                    }
-                    _ => {
-                        plan.breaks.push((append.logical, end));
-                        last = Some((append.logical, end));
-                    }
+                if !goes_on(last, append.logical, end)? {
+                    plan.breaks.push((append.logical, end));
+                    last = Some(Run { logical: append.logical, cluster: end, len: Run::OPEN });
                 }
                 end += append.count;
                 plan.appends.push(append);
@@ -140,6 +134,17 @@ pub fn plan(
         }
     }
     Ok(plan)
+}
+
+/// Does the open run `last` of the standby's map hold the record `logical` at offset `standby` already? A run that a
+/// cutover closed holds nothing more, however well the next record would follow.
+fn goes_on(last: Option<Run>, logical: i64, standby: i64) -> Result<bool, PlanError> {
+    let Some(run) = last else { return Ok(false) };
+    let reached = run.logical + (standby - run.cluster).min(run.len);
+    if logical < reached {
+        return Err(PlanError::Backwards { logical, standby });
+    }
+    Ok(run.len == Run::OPEN && logical == reached)
 }
 
 /// Puts the breaks of a plan into the standby's map. The last run of a standby's map is open: it holds as far as the
@@ -159,13 +164,8 @@ pub fn plan_teed(batch: Bytes, cursor: Cursor, active: &OffsetMap, standby: &Off
     let mut plan = Plan { appends: Vec::new(), active_next: next, breaks: Vec::new() };
     let Some(logical) = active.to_logical(cursor.active_next) else { return Ok(plan) };
     let append = Append { standby_base: cursor.standby_end, active_next: next, ..whole(batch, logical) };
-    let last = standby.runs().last().map(|r| r.logical + (cursor.standby_end - r.cluster));
-    match last {
-        Some(expected) if expected == logical => {}
-        Some(expected) if expected > logical => {
-            return Err(PlanError::Backwards { logical, standby: cursor.standby_end });
-        }
-        _ => plan.breaks.push((logical, cursor.standby_end)),
+    if !goes_on(standby.runs().last().copied(), logical, cursor.standby_end)? {
+        plan.breaks.push((logical, cursor.standby_end));
     }
     plan.appends.push(append);
     Ok(plan)
@@ -220,3 +220,6 @@ fn pieces(batch: &Batch, from: i64, active: &OffsetMap) -> Result<Vec<Append>, P
     let pieces = split_dense(batch, Fix::MakeExplicit, from)?;
     pieces.into_iter().map(append).filter_map(Result::transpose).collect()
 }
+
+#[cfg(test)]
+mod tests;
