@@ -1,6 +1,9 @@
 //! The integration tests: whole behaviour against real Apache Kafka with real clients, in one binary, since linking
 //! dominates the build time.
 
+mod cutover;
+mod retries;
+mod rig;
 mod smoke;
 #[path = "../support/mod.rs"]
 mod support;
