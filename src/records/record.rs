@@ -51,6 +51,11 @@ impl Section {
         Records::new(&self.records, self.header.count)
     }
 
+    /// The inflated bytes: for callers that stop inside a batch and go on later.
+    pub fn bytes(&self) -> &Bytes {
+        &self.records
+    }
+
     /// Cluster offset of a record of this batch.
     pub fn offset(&self, record: &RecordRef<'_>) -> i64 {
         self.header.base_offset.saturating_add(i64::from(record.offset_delta))
