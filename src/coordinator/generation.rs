@@ -40,6 +40,9 @@ impl Running {
         if let Some(streams) = &self.streams {
             streams.stop().await;
         }
+        if let Some(groups) = &self.groups {
+            groups.stop().await;
+        }
     }
 }
 

@@ -196,15 +196,15 @@ impl Members {
         at: At,
     ) -> bool {
         self.enter(generation, at);
-        let Some(group) = self.groups.get_mut(group) else { return false };
+        let Some(members) = self.groups.get_mut(group).map(|g| &mut g.members) else { return false };
         let (mut any, mut all) = (false, true);
         for (id, instance) in leaving {
             any = true;
-            let by_name = |(known, m): &(&Box<str>, &mut Member)| match id.is_empty() {
+            let named = members.iter_mut().find(|(known, m)| match id.is_empty() {
                 true => instance.is_some() && m.instance.as_deref() == instance && m.standing != Standing::Gone,
                 false => ***known == *id,
-            };
-            match group.members.iter_mut().find(by_name) {
+            });
+            match named {
                 Some((_, member)) if member.is_old(generation) => member.standing = Standing::Gone,
                 _ => all = false,
             }
@@ -220,8 +220,8 @@ impl Members {
         if instance.is_some()
             && let Some(group) = self.groups.get_mut(who.group)
         {
-            let former = |(id, m): &(&Box<str>, &mut Member)| ***id != *who.member && m.instance == instance;
-            group.members.iter_mut().filter(former).for_each(|(_, m)| m.standing = Standing::Gone);
+            let former = group.members.iter_mut().filter(|(id, m)| ***id != *who.member && m.instance == instance);
+            former.for_each(|(_, m)| m.standing = Standing::Gone);
         }
         let generation = who.generation;
         self.note(who, Member { generation, standing, instance, session: joined.session, seen: at, waiting: 0 });

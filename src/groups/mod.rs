@@ -1,7 +1,14 @@
 //! Consumer groups over a cutover: members are re-homed, committed offsets are kept on the standby.
+//!
+//! `members` has the rules for members of an earlier generation, `rehome` applies them to requests and replies; `sync`
+//! copies committed offsets, `translate` turns them into the standby's.
 
 mod bodies;
 pub mod members;
 mod rehome;
+mod standby;
+mod sync;
+mod translate;
 
 pub use rehome::{JoinRule, Rehome, group_of_commit};
+pub use sync::{GroupSync, Summary};

@@ -27,6 +27,9 @@ use crate::proxy::Reply;
 use crate::rewrite;
 use crate::wire::header::RequestHeader;
 
+#[cfg(test)]
+mod tests;
+
 pub(super) const JOIN_GROUP: i16 = 11;
 pub(super) const HEARTBEAT: i16 = 12;
 pub(super) const LEAVE_GROUP: i16 = 13;
@@ -153,6 +156,7 @@ impl Rehome {
 
     /// A reply as the cluster gave it. Members that neither the cluster nor this memory knows may be left from the
     /// generation before (the proxy was restarted): their replies are changed so that they stay and come back re-homed.
+    #[must_use]
     pub fn adjust_reply(&self, view: &Arc<View>, header: &RequestHeader, request: &Bytes, reply: Bytes) -> Bytes {
         if view.generation == 0 {
             return reply;

@@ -286,15 +286,18 @@ impl Connection {
         header: &RequestHeader,
         body: &Bytes,
     ) -> Result<JoinRule, Failure> {
-        let rule = self.context.rehome.request(view, header, body);
+        let mut watch = self.context.gate.watch();
         let rule = tokio::select! {
-            rule = rule => rule?,
+            biased;
+            rule = self.context.rehome.request(view, header, body) => rule?,
+            // What is held here must not hold up the next cutover: it is judged again under the next view.
+            _ = gate::closed(&mut watch, view.generation) => return Err(Failure::End(End::Gate)),
             end = gone(&self.client) => return Err(Failure::End(end)),
         };
-        if header.api_key == pending::OFFSET_COMMIT {
-            if let Some(group) = crate::groups::group_of_commit(body, header.api_version) {
-                self.context.house.group_committed(&group);
-            }
+        if header.api_key == pending::OFFSET_COMMIT
+            && let Some(group) = crate::groups::group_of_commit(body, header.api_version)
+        {
+            self.context.house.group_committed(&group);
         }
         Ok(rule)
     }

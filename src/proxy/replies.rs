@@ -175,6 +175,7 @@ impl Replies {
             _ => rewrite::response(key, version, &request, &body, &*view).map_err(|e| e.to_string()),
         };
         let out = out.map_err(bad)?;
+        let out = self.context.rehome.adjust_reply(&view, &pending.header, &request, out);
         self.observe(&view, &pending.header, &request, &out).await;
         metrics::api(key, name).seconds.record(started.elapsed());
         self.write_reply(&pending.header, out).await
