@@ -6,3 +6,4 @@ mod smoke;
 #[path = "../support/mod.rs"]
 mod support;
 mod upstream;
+mod verify;
