@@ -15,7 +15,7 @@ use crate::records::Batches;
 use crate::state::records::RUNS_PER_RECORD;
 use crate::state::{InSyncRecord, Key, MapRecord};
 use crate::stream::{Append, Cursor, Plan, Stamp, StampState, apply_breaks, plan, plan_teed};
-use crate::upstream::{FetchFrom, FetchOptions, Isolation};
+use crate::upstream::{FetchFrom, FetchOptions, Isolation, ProducedPartition};
 
 /// Bytes fetched at a time while catching up.
 const FETCH_BYTES: i32 = 2 << 20;
@@ -75,6 +75,13 @@ pub async fn run(direction: Arc<Direction>, partition: Arc<Partition>) {
 fn diverged(partition: &Partition, reason: String) {
     tracing::error!(partition = %partition.tp, reason, "the standby's copy has diverged; its stream stays stopped");
     partition.set_state(StreamState::Diverged(reason));
+}
+
+/// Did the standby take the batch for one that it stores below the copy's end? A cluster that was failed over from has the
+/// client's first attempts in its masked tail; what the client then sent again, to the new active cluster, must be copied
+/// behind it under the stream's own identity. -1 is a batch that was appended (copies are CreateTime topics).
+fn is_older_duplicate(produced: &ProducedPartition, expected: i64) -> bool {
+    produced.base_offset < expected && produced.log_append_time != -1
 }
 
 impl Stream {
@@ -260,6 +267,10 @@ impl Stream {
                     if produced.base_offset == append.standby_base {
                         return Ok(());
                     }
+                    if is_older_duplicate(&produced, append.standby_base) && !stamped {
+                        forced = true;
+                        continue;
+                    }
                     return Err(self.misplaced(append, produced.base_offset, tried));
                 }
                 // The standby does not know the batch before this one of the same producer.
@@ -285,7 +296,7 @@ impl Stream {
         }
     }
 
-    async fn send(&self, batch: Bytes) -> Result<crate::upstream::ProducedPartition, String> {
+    async fn send(&self, batch: Bytes) -> Result<ProducedPartition, String> {
         let tp = &self.partition.tp;
         let snapshot = self.direction.standby.snapshot().await.map_err(|e| format!("standby: {e}"))?;
         let leader = snapshot.leader(&tp.topic, tp.partition);
