@@ -1,12 +1,16 @@
 //! The integration tests: whole behaviour against real Apache Kafka with real clients, in one binary, since linking
 //! dominates the build time.
 
+mod copy;
 mod cutover;
 mod groups;
+mod positions;
+mod reading;
 mod retries;
 mod rig;
 mod smoke;
 mod upstream;
 mod verify;
+mod versions;
 #[path = "../support/mod.rs"]
 mod support;
