@@ -115,11 +115,14 @@ impl Drive<'_> {
                 return (machine, outcome);
             }
             let left = machine.time_left(self.started.elapsed());
+            fault("before", &command);
+            fault("during", &command);
             let work = self.carry_out(&command);
             let event = match left {
                 Some(left) => tokio::time::timeout(left, work).await.unwrap_or(Event::Tick),
                 None => work.await,
             };
+            fault("after", &command);
             if let Some(next) = machine.on(event, self.started.elapsed()) {
                 command = next;
             }
@@ -504,6 +507,24 @@ impl Drive<'_> {
             warnings: self.warnings.clone(),
         }
     }
+}
+
+/// For tests of a proxy that dies in the midst of a cutover: aborts the process `before`, `during` or `after` the command
+/// that the environment variable names (`KAFKA_STANDBY_FAULT=during_commit`).
+fn fault(when: &str, command: &Command) {
+    /// Long enough for a request to be on its way, shorter than a way there and back to a disk.
+    const MIDST: Duration = Duration::from_millis(1);
+    let Some(wanted) = std::env::var_os("KAFKA_STANDBY_FAULT") else { return };
+    if wanted.to_string_lossy() != format!("{when}_{command:?}").to_lowercase() {
+        return;
+    }
+    if when != "during" {
+        std::process::abort();
+    }
+    std::thread::spawn(|| {
+        std::thread::sleep(MIDST);
+        std::process::abort();
+    });
 }
 
 /// Why a partition is not ready for a switchover. A stream that is only a little behind gets a moment.

@@ -3,12 +3,15 @@
 
 mod copy;
 mod cutover;
+mod disposable;
 mod groups;
 mod positions;
 mod reading;
 mod retries;
 mod rig;
 mod smoke;
+mod standby_loss;
+mod three_brokers;
 mod upstream;
 mod verify;
 mod versions;
