@@ -5,3 +5,4 @@ mod smoke;
 #[path = "../support/mod.rs"]
 mod support;
 mod upstream;
+mod wire;
