@@ -15,5 +15,6 @@ mod three_brokers;
 mod upstream;
 mod verify;
 mod versions;
+mod wire;
 #[path = "../support/mod.rs"]
 mod support;
