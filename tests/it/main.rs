@@ -5,6 +5,7 @@ mod copy;
 mod cutover;
 mod disposable;
 mod groups;
+mod house;
 mod positions;
 mod reading;
 mod retries;
