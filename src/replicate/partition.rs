@@ -125,7 +125,7 @@ impl Stream {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         self.partition.set_level_at_ms(now.as_millis() as i64);
         self.partition.set_state(StreamState::Tee);
-        if self.partition.mode != TeeMode::Sync || self.partition.in_sync() {
+        if self.partition.mode() != TeeMode::Sync || self.partition.in_sync() {
             return;
         }
         // Acknowledgements wait again from here on; only then is the state stored: dying in between is on the safe side.
