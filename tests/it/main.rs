@@ -1,21 +1,23 @@
 //! The integration tests: whole behaviour against real Apache Kafka with real clients, in one binary, since linking
 //! dominates the build time.
 
+mod commits;
 mod copy;
 mod cutover;
 mod disposable;
 mod groups;
 mod house;
+mod planted;
 mod positions;
 mod reading;
 mod retries;
 mod rig;
 mod smoke;
 mod standby_loss;
+#[path = "../support/mod.rs"]
+mod support;
 mod three_brokers;
 mod upstream;
 mod verify;
 mod versions;
 mod wire;
-#[path = "../support/mod.rs"]
-mod support;

@@ -92,7 +92,7 @@ fn answered<M: Decodable>(rule: JoinRule, version: i16) -> M {
 
 fn sent<M: Decodable>(rule: JoinRule, version: i16) -> Option<M> {
     match rule {
-        JoinRule::Send { body, reply: Reply::Rewrite } => body.map(|b| decode(&b, version).unwrap()),
+        JoinRule::Send { body, reply: Reply::Rewrite | Reply::AtOnce } => body.map(|b| decode(&b, version).unwrap()),
         _ => panic!("not sent to the cluster for a rewritten reply"),
     }
 }
