@@ -134,7 +134,8 @@ impl Replies {
     fn try_quieten(&mut self) {
         let Some((hard, _)) = &self.quieten else { return };
         let cuttable = self.queue.iter().all(Pending::can_be_cut);
-        if !cuttable && !hard {
+        let soon = self.queue.iter().any(Pending::is_answered_at_once);
+        if (!cuttable || soon) && !hard {
             return;
         }
         self.upstream = None;
