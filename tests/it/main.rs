@@ -2,6 +2,7 @@
 //! dominates the build time.
 
 mod copy;
+mod lagging;
 mod positions;
 mod reading;
 mod smoke;
