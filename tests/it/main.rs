@@ -2,11 +2,21 @@
 //! dominates the build time.
 
 mod copy;
+mod cutover;
+mod disposable;
+mod groups;
+mod house;
 mod lagging;
 mod positions;
 mod reading;
+mod retries;
+mod rig;
 mod smoke;
+mod standby_loss;
+mod three_brokers;
+mod upstream;
+mod verify;
+mod versions;
+mod wire;
 #[path = "../support/mod.rs"]
 mod support;
-mod upstream;
-mod versions;
