@@ -9,9 +9,9 @@ use serde_json::{Value, json};
 
 use crate::reading::{MINUTE, Raw, Rec, all, assert_same_contents, assert_verified, switch, wait_level};
 use crate::support::cluster::{Cluster, Spec};
-use crate::support::load::{Commit, Load, LoadSpec, decode_value};
+use crate::support::load::{Commit, Load, LoadSpec};
 use crate::support::proxy::{Proxy, ProxySpec};
-use crate::support::wait::{wait_for, wait_until};
+use crate::support::wait::wait_for;
 
 const PARTITIONS: i32 = 3;
 /// What the tee of one partition holds is still copied when the active cluster is gone; so much more must be written.
