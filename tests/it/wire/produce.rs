@@ -228,7 +228,7 @@ fn the_state_topic_is_out_of_reach() {
         assert_eq!((data.error_code, data.records.clone()), (code, Some(Bytes::new())), "v{version}");
     }
     assert_eq!(intruders(), 0, "nothing was written");
-    let by_id = MetadataRequestTopic::default().with_topic_id(id);
+    let by_id = MetadataRequestTopic::default().with_topic_id(id).with_name(None);
     let reply = raw.ask(12, &MetadataRequest::default().with_topics(Some(vec![by_id])));
     assert_eq!((reply.topics[0].error_code, reply.topics[0].name.clone()), (UNKNOWN_TOPIC_ID, None), "{reply:?}");
     assert_eq!(raw.metadata(STATE_TOPIC).topics[0].error_code, UNKNOWN_TOPIC_OR_PARTITION);
