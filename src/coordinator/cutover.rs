@@ -17,7 +17,7 @@ use crate::cutover::{Command, Cutover, Event, Kind, Outcome, Phase, Wish};
 use crate::offsets::Cut;
 use crate::state::records::CUTS_PER_RECORD;
 use crate::state::{CutRecord, GenerationRecord, InSyncRecord, Key};
-use crate::upstream::OffsetSpec;
+use crate::upstream::{Cluster, OffsetSpec, PerPartition, UpstreamError};
 
 /// How long a cluster gets to show that it is there.
 const PROBE: Duration = Duration::from_secs(3);
@@ -219,10 +219,9 @@ impl Drive<'_> {
         let from = self.roles.active;
         let Some(active) = self.house.cluster(from).cloned() else { return Event::Failed(vec![]) };
         let partitions = self.copied();
-        let tps: Vec<_> = partitions.iter().map(|p| p.tp.clone()).collect();
-        let ends = match active.list_offsets(&tps, OffsetSpec::Latest).await {
+        let ends = match self.ends(&active, &partitions).await {
             Ok(ends) => ends,
-            Err(error) => return Event::Failed(vec![format!("the active cluster's ends cannot be read: {error}")]),
+            Err(reason) => return Event::Failed(vec![reason]),
         };
         let mut reasons = Vec::new();
         for partition in &partitions {
@@ -254,6 +253,22 @@ impl Drive<'_> {
             self.cuts.push((partition, cut));
         }
         Event::Succeeded
+    }
+
+    /// Where the logs of the active cluster end, with no transaction open in them.
+    async fn ends(&mut self, active: &Cluster, partitions: &[Arc<Partition>]) -> Result<PerPartition<i64>, String> {
+        let tps: Vec<_> = partitions.iter().map(|p| p.tp.clone()).collect();
+        let unread = |e: UpstreamError| format!("the active cluster's ends cannot be read: {e}");
+        let stable = active.list_offsets(&tps, OffsetSpec::LatestCommitted).await.map_err(unread)?;
+        let ends = active.list_offsets(&tps, OffsetSpec::Latest).await.map_err(unread)?;
+        if stable == ends {
+            return Ok(ends);
+        }
+        let aborted = super::transactions::abort_open(active, self.deadline).await?;
+        if !aborted.is_empty() {
+            self.warnings.push(format!("open transactions were aborted: {}", aborted.join(", ")));
+        }
+        active.list_offsets(&tps, OffsetSpec::Latest).await.map_err(unread)
     }
 
     /// Failover: reads where the standby's copies end, and works out what they lack. `last`: stops the streams first, so
