@@ -281,8 +281,8 @@ fn stored(view: &View, acks: i16, entry: &Entry, answer: &mut PartitionProduceRe
         && !header.is_transactional()
         && header.size() == batch.len();
     if as_sent {
-        partition.tee(TeeItem { base_offset: base, next_offset: next, batch: batch.clone() });
-        metrics::tee_batches(TeeResult::Fed).increment(1);
+        let taken = partition.tee(TeeItem { base_offset: base, next_offset: next, batch: batch.clone() });
+        metrics::tee_batches(if taken { TeeResult::Fed } else { TeeResult::Overflow }).increment(1);
     } else {
         partition.kick(next);
         metrics::tee_batches(TeeResult::NotVerbatim).increment(1);
