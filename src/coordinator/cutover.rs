@@ -21,6 +21,8 @@ use crate::upstream::{Cluster, OffsetSpec, PerPartition, UpstreamError};
 
 /// How long a cluster gets to show that it is there.
 const PROBE: Duration = Duration::from_secs(3);
+/// How long the lost cluster gets to show that it is not lost.
+const ALIVE: Duration = Duration::from_millis(100);
 /// How long a failover lets connections come to rest by themselves; then they are closed. An acknowledgement that waits for
 /// the standby, which is alive, gets through in that time.
 const GIVE_UP: Duration = Duration::from_millis(150);
@@ -200,13 +202,21 @@ impl Drive<'_> {
             return Event::Failed(vec![format!("the standby {} cannot be reached: {error}", self.house.name(to))]);
         }
         // What would be lost, for the one who decides; taken again when nothing moves any more.
-        self.take_stock(false).await
+        let event = self.take_stock(false).await;
+        if let Some(active) = self.house.cluster(self.roles.active)
+            && active.reachable(ALIVE).await
+        {
+            let name = self.house.name(self.roles.active);
+            self.warnings.push(format!("{name} still answers: a switchover would lose nothing"));
+        }
+        event
     }
 
     async fn hold(&mut self) -> Event {
         let hard = self.kind == Kind::Failover;
         let limit = self.house.live.load().limits.hold_deadline;
-        let deadline = if hard { Instant::now() + GIVE_UP } else { (Instant::now() + limit).min(self.deadline) };
+        self.deadline = self.deadline.min(Instant::now() + limit);
+        let deadline = if hard { Instant::now() + GIVE_UP } else { self.deadline };
         let quiet = self.house.gate.hold(hard, deadline).await;
         if quiet || hard {
             return Event::Succeeded;
