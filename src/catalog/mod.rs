@@ -10,6 +10,7 @@ pub use partition::{InSync, Partition, Progress, StreamState, TEE_BUDGET};
 pub use view::View;
 
 use std::collections::BTreeMap;
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
@@ -134,6 +135,8 @@ pub struct Catalog {
     by_name: DashMap<Arc<str>, Arc<Topic>>,
     by_id: DashMap<Uuid, Arc<Topic>>,
     by_real_id: [DashMap<Uuid, Arc<Topic>>; 2],
+    /// Ids of the state topic on either cluster: who names it by id must not reach it either.
+    hidden: RwLock<HashSet<Uuid>>,
 }
 
 impl Catalog {
@@ -143,6 +146,17 @@ impl Catalog {
 
     pub fn topic_by_id(&self, virtual_id: Uuid) -> Option<Arc<Topic>> {
         self.by_id.get(&virtual_id).map(|t| t.clone())
+    }
+
+    /// Notes an id of the state topic.
+    pub fn hide(&self, id: Uuid) {
+        if !id.is_nil() && !self.is_hidden(id) {
+            self.hidden.write().insert(id);
+        }
+    }
+
+    pub fn is_hidden(&self, id: Uuid) -> bool {
+        self.hidden.read().contains(&id)
     }
 
     pub fn topic_by_real_id(&self, cluster: ClusterIx, id: Uuid) -> Option<Arc<Topic>> {
