@@ -92,10 +92,12 @@ pub(super) fn bounds(seen: &Seen, ends: &Ends, compacted: bool) -> Bounds {
         StreamState::Diverged(reason) => Some(reason.clone()),
         _ => None,
     };
+    // A stream that is written to has gone on since the ends were read.
+    let standby_until = ends.standby_end.max(progress.standby_end);
     Bounds {
         scope: Scope { from, end, foreign_from, compacted },
         active: active.position_in(from).max(ends.active_start)..active_until,
-        standby: standby.position_in(from).max(ends.standby_start).min(ends.standby_end)..ends.standby_end,
+        standby: standby.position_in(from).max(ends.standby_start).min(standby_until)..standby_until,
         active_end: ends.active_end.max(active_until),
         diverged,
         skipped: seen.skipped(ends, end),
@@ -127,6 +129,12 @@ mod tests {
 
     fn waiting() -> StreamState {
         StreamState::Waiting("no leader".into())
+    }
+
+    #[test]
+    fn a_stream_that_went_on_since_the_ends_were_read_is_compared_on_both_sides() {
+        let bounds = bounds(&seen(115, 95, StreamState::Tee), &ENDS, false);
+        assert_eq!((bounds.active.end, bounds.standby.end, bounds.scope.end), (115, 95, 115));
     }
 
     #[test]
