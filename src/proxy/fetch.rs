@@ -42,7 +42,7 @@ pub async fn reply(
         let Some(known) = known else { continue };
         for data in &mut topic.partitions {
             let Some(partition) = known.partition(data.partition_index) else { continue };
-            if known.mode == TeeMode::Sync && partition.in_sync() {
+            if known.mode() == TeeMode::Sync && partition.in_sync() {
                 cap(&partition, data, deadline).await;
             }
             let end = partition.offsets.read().map(view.active).position_out(data.high_watermark.max(0));

@@ -219,6 +219,7 @@ fn is_retried(code: RDKafkaErrorCode) -> bool {
             | Resolve
             | CoordinatorLoadInProgress
             | CoordinatorNotAvailable
+            | WaitingForCoordinator
             | NotCoordinator
             | NotLeaderForPartition
             | LeaderNotAvailable
