@@ -93,7 +93,8 @@ pub(super) fn bounds(seen: &Seen, ends: &Ends, compacted: bool) -> Bounds {
     let from = active.position_out(ends.active_start).max(standby.position_out(ends.standby_start));
     let (end, active_until, standby_until, foreign_from) = if seen.opened() {
         let (until, foreign) = match seen.accounts(ends) {
-            true => (ends.standby_end, progress.standby_end),
+            // A stream that is written to has gone on since the ends were read.
+            true => (ends.standby_end.max(progress.standby_end), progress.standby_end),
             false => (progress.standby_end.min(ends.standby_end), i64::MAX),
         };
         (active.position_out(progress.replicated), progress.replicated, until, foreign)
@@ -108,8 +109,6 @@ pub(super) fn bounds(seen: &Seen, ends: &Ends, compacted: bool) -> Bounds {
         StreamState::Diverged(reason) => Some(reason.clone()),
         _ => None,
     };
-    // A stream that is written to has gone on since the ends were read.
-    let standby_until = ends.standby_end.max(progress.standby_end);
     Bounds {
         scope: Scope { from, end, foreign_from, compacted },
         active: active.position_in(from).max(ends.active_start)..active_until,
