@@ -65,7 +65,9 @@ pub async fn open(direction: &Direction, partition: &Partition) -> Result<Opened
             compare_tails(direction, tp, &filled, from, standby, active).await?;
         }
         // Behind a cut that this cluster lost, copying begins at the generation's first offset.
-        let cut = offsets.cuts().last().filter(|_| !open_ended).map_or(0, |&(_, logical)| logical);
+        // If its log ends even below what it had, what is missing there is copied again.
+        let whole = !open_ended && standby.end >= to.cluster_end();
+        let cut = offsets.cuts().last().filter(|_| whole).map_or(0, |&(_, logical)| logical);
         filled.logical_end().max(cut)
     };
     let next = from.position_in(logical);
