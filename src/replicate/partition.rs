@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::Direction;
 use super::open::{OpenError, Opened, open};
+use crate::admin::metrics::{self, TeeResult};
 use crate::catalog::{Partition, StreamState};
 use crate::config::TeeMode;
 use crate::records::Batches;
@@ -108,6 +109,9 @@ impl Stream {
             }
             if first.is_some() && tokio::time::timeout(REORDER_WAIT, self.partition.woken()).await.is_ok() {
                 continue;
+            }
+            if first.is_some() {
+                metrics::tee_batches(TeeResult::Gap).increment(1);
             }
             match self.catch_up().await {
                 Ok(true) => empty = EMPTY_WAIT.0,

@@ -7,6 +7,7 @@ mod cutover;
 mod disposable;
 mod groups;
 mod house;
+mod lagging;
 mod planted;
 mod positions;
 mod reading;
