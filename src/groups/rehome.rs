@@ -41,6 +41,7 @@ const COORDINATOR_LOAD_IN_PROGRESS: i16 = ResponseError::CoordinatorLoadInProgre
 const UNKNOWN_MEMBER_ID: i16 = ResponseError::UnknownMemberId.code();
 const REBALANCE_IN_PROGRESS: i16 = ResponseError::RebalanceInProgress.code();
 const GROUP_ID_NOT_FOUND: i16 = ResponseError::GroupIdNotFound.code();
+const ILLEGAL_GENERATION: i16 = ResponseError::IllegalGeneration.code();
 const MEMBER_ID_REQUIRED: i16 = ResponseError::MemberIdRequired.code();
 const FENCED_INSTANCE_ID: i16 = ResponseError::FencedInstanceId.code();
 
@@ -85,7 +86,11 @@ impl Rehome {
         match header.api_key {
             HEARTBEAT => {
                 let beat: HeartbeatRequest = decode(body, version)?;
-                match self.beat(Who { group: &beat.group_id, member: &beat.member_id, generation }).await {
+                let told = self.beat(Who { group: &beat.group_id, member: &beat.member_id, generation }).await;
+                if told != Beat::Native {
+                    tracing::debug!(group = %beat.group_id.as_str(), member = %beat.member_id, ?told, generation, "Heartbeat");
+                }
+                match told {
                     Beat::Native => Ok(as_it_is()),
                     Beat::GoOn | Beat::Wait(_) => bodies::heartbeat(version, NONE).map(JoinRule::Answer),
                     Beat::Rebalance => bodies::heartbeat(version, REBALANCE_IN_PROGRESS).map(JoinRule::Answer),
@@ -112,6 +117,7 @@ impl Rehome {
         let limit = if version == 0 { join.session_timeout_ms } else { join.rebalance_timeout_ms };
         let rule = self.members.lock().join(who, join.group_instance_id.as_deref(), millis(limit), self.now());
         // Without an id it is given one at once (KIP-394). The group would wait for an id whose reply nobody saw.
+        tracing::debug!(group = %join.group_id.as_str(), member = %join.member_id, ?rule, generation, "JoinGroup");
         let at_once = version >= 4
             && join.group_instance_id.is_none()
             && (rule != Join::Given)
@@ -121,6 +127,7 @@ impl Rehome {
             return Ok(JoinRule::Send { body: None, reply: reply() });
         }
         if rule == Join::Given {
+            self.knock(&join.group_id);
             self.hold(&join.group_id, |members, at| members.hold_given(&join.group_id, generation, at)).await;
             return Ok(as_it_is());
         }
@@ -146,6 +153,7 @@ impl Rehome {
         let mut commit: OffsetCommitRequest = decode(body, version)?;
         let who = Who { group: &commit.group_id, member: &commit.member_id, generation: view.generation };
         let rule = if is_member(&commit) { self.members.lock().commit(who, self.now()) } else { Commit::Native };
+        tracing::debug!(group = who.group, member = who.member, ?rule, "OffsetCommit");
         let outside = match rule {
             Commit::Native => None,
             Commit::Rebalance => {
@@ -220,20 +228,32 @@ impl Rehome {
         reply: &Bytes,
     ) -> Result<Option<Bytes>, String> {
         let answer: OffsetCommitResponse = decode(reply, v)?;
+        tracing::debug!(?answer, "OffsetCommit answered");
         let codes = || answer.topics.iter().flat_map(|t| &t.partitions).map(|p| p.error_code);
-        if !codes().any(|code| matches!(code, UNKNOWN_MEMBER_ID | GROUP_ID_NOT_FOUND)) {
+        if !codes().any(|code| matches!(code, UNKNOWN_MEMBER_ID | GROUP_ID_NOT_FOUND | ILLEGAL_GENERATION)) {
             return Ok(None);
         }
         let commit: OffsetCommitRequest = decode(request, v)?;
+        if codes().any(|code| code == ILLEGAL_GENERATION) {
+            let settling = self.members.lock().is_settling(&commit.group_id, generation, self.now());
+            let refusal = || encode(&rewrite::offset_commit::error(&commit, REBALANCE_IN_PROGRESS), v);
+            return settling.then(refusal).transpose();
+        }
         let who = Who { group: &commit.group_id, member: &commit.member_id, generation };
         let code = match is_member(&commit) {
             // Others have joined before it came. To rejoin with its position is the best that is left.
-            true if self.members.lock().is_old(who) => REBALANCE_IN_PROGRESS,
+            true if self.left_behind(who) => REBALANCE_IN_PROGRESS,
             // All clients send it again at once, and then it goes from outside the group.
             true if self.adopt(who, false) => COORDINATOR_LOAD_IN_PROGRESS,
             _ => return Ok(None),
         };
         encode(&rewrite::offset_commit::error(&commit, code), v).map(Some)
+    }
+
+    /// The member's position belongs to the generation before.
+    fn left_behind(&self, who: Who<'_>) -> bool {
+        let mut members = self.members.lock();
+        members.is_old(who) || (members.is_given(who) && members.is_settling(who.group, who.generation, self.now()))
     }
 
     fn adopt(&self, who: Who<'_>, arrived: bool) -> bool {
@@ -263,6 +283,8 @@ impl Rehome {
                 let who = Who { group: &join.group_id, member: &answer.member_id, generation };
                 let session = millis(join.session_timeout_ms).min(MAX_SESSION);
                 let instance = join.group_instance_id.as_deref();
+                tracing::debug!(group = who.group, member = %join.member_id, new = who.member, code = answer.error_code, generation,
+                    "JoinGroup answered");
                 if matches!(answer.error_code, NONE | MEMBER_ID_REQUIRED) && !answer.member_id.is_empty() {
                     let joined = Joined { instance, session, complete: answer.error_code == NONE };
                     let mut members = self.members.lock();
@@ -277,6 +299,9 @@ impl Rehome {
             HEARTBEAT | SYNC_GROUP => {
                 let (group, member, code) = bodies::heard_of(key, v, request, reply)?;
                 let who = Who { group: &group, member: &member, generation };
+                if code != NONE || key == SYNC_GROUP {
+                    tracing::debug!(group, member, key, code, generation, "answered");
+                }
                 match code {
                     NONE | REBALANCE_IN_PROGRESS => self.members.lock().alive(who, at),
                     UNKNOWN_MEMBER_ID | FENCED_INSTANCE_ID => self.members.lock().expelled(who, at),
