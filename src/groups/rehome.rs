@@ -228,7 +228,6 @@ impl Rehome {
         reply: &Bytes,
     ) -> Result<Option<Bytes>, String> {
         let answer: OffsetCommitResponse = decode(reply, v)?;
-        tracing::debug!(?answer, "OffsetCommit answered");
         let codes = || answer.topics.iter().flat_map(|t| &t.partitions).map(|p| p.error_code);
         if !codes().any(|code| matches!(code, UNKNOWN_MEMBER_ID | GROUP_ID_NOT_FOUND | ILLEGAL_GENERATION)) {
             return Ok(None);

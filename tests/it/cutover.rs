@@ -58,8 +58,7 @@ fn a_failover_from_a_killed_cluster_costs_no_record() {
 /// the reverse streams that the one before started by itself.
 #[test]
 fn switchovers_in_a_row_under_load_cost_no_record() {
-    let rig = Rig::start_with("sync", |east, spec| {
-        spec.environment.push(("KAFKA_STANDBY_LOG".into(), "info,kafka_standby::groups=debug".into()));
+    let rig = Rig::start_with("sync", |east, _| {
         for topic in ["range", "cooperative-sticky"] {
             east.create_topic(topic, 6, &[]);
         }
