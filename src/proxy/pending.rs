@@ -12,6 +12,8 @@ pub enum Reply {
     /// From upstream, rewritten by the API's rule.
     Rewrite,
     Fetch,
+    /// From upstream, to a JoinGroup that was sent in this version instead of the client's.
+    Join(i16),
     /// Also where nothing was sent upstream because every batch is a retry that is stored already (`all_answered`).
     Produce(Box<ProduceContext>),
     /// Made by the proxy: the whole reply frame.
