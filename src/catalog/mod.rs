@@ -6,9 +6,10 @@ mod partition;
 mod view;
 
 pub use brokers::VirtualBrokers;
-pub use partition::{InSync, Partition, Progress, StreamState};
+pub use partition::{InSync, Partition, Progress, StreamState, TEE_BUDGET};
 pub use view::View;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -29,8 +30,10 @@ pub struct Topic {
     pub virtual_id: Uuid,
     /// Where and when the topic was first seen; there logical offsets are cluster offsets.
     pub born: (ClusterIx, Generation),
-    pub mode: TeeMode,
+    mode: RwLock<TeeMode>,
     real_ids: Mutex<[Option<Uuid>; 2]>,
+    /// Settings that differ from the brokers' defaults, as the topic's owner made them.
+    settings: Mutex<BTreeMap<String, String>>,
     partitions: RwLock<Vec<Arc<Partition>>>,
     /// The active cluster stores batches of this topic byte for byte as sent (CreateTime, `compression.type=producer`).
     pub stored_as_sent: AtomicBool,
@@ -44,12 +47,39 @@ impl Topic {
             name,
             virtual_id,
             born,
-            mode,
+            mode: RwLock::new(mode),
             real_ids: Mutex::new([None, None]),
+            settings: Mutex::default(),
             partitions: RwLock::default(),
             stored_as_sent: AtomicBool::new(false),
             compacted: AtomicBool::new(false),
         }
+    }
+
+    pub fn mode(&self) -> TeeMode {
+        *self.mode.read()
+    }
+
+    /// A reload changed the rule.
+    pub fn set_mode(&self, mode: TeeMode) {
+        *self.mode.write() = mode;
+        for partition in self.partitions.read().iter() {
+            partition.set_mode(mode);
+        }
+    }
+
+    pub fn settings(&self) -> BTreeMap<String, String> {
+        self.settings.lock().clone()
+    }
+
+    /// `true`: they were others.
+    pub fn set_settings(&self, settings: &BTreeMap<String, String>) -> bool {
+        let mut current = self.settings.lock();
+        let changed = *current != *settings;
+        if changed {
+            current.clone_from(settings);
+        }
+        changed
     }
 
     pub fn real_id(&self, cluster: ClusterIx) -> Option<Uuid> {

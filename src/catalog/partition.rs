@@ -1,7 +1,7 @@
 //! One partition: the meeting point of client connections (which acknowledge and expose records) and its stream (which
 //! copies them).
 
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
@@ -64,9 +64,51 @@ pub enum InSync {
     TimedOut,
 }
 
+const SYNC: u8 = 2;
+const ASYNC: u8 = 1;
+
+fn code(mode: TeeMode) -> u8 {
+    match mode {
+        TeeMode::Sync => SYNC,
+        TeeMode::Async => ASYNC,
+        TeeMode::Off => 0,
+    }
+}
+
+/// Bytes of teed batches that wait for the standby, all partitions together (`limits.tee_buffer`). One process serves one
+/// pair of clusters, so there is one.
+pub struct TeeBudget {
+    used: AtomicUsize,
+    limit: AtomicUsize,
+}
+
+pub static TEE_BUDGET: TeeBudget = TeeBudget { used: AtomicUsize::new(0), limit: AtomicUsize::new(64 << 20) };
+
+impl TeeBudget {
+    pub fn set_limit(&self, bytes: usize) {
+        self.limit.store(bytes, Ordering::Relaxed);
+    }
+
+    pub fn used(&self) -> usize {
+        self.used.load(Ordering::Relaxed)
+    }
+
+    fn has_room(&self) -> bool {
+        self.used() < self.limit.load(Ordering::Relaxed)
+    }
+
+    fn note(&self, before: usize, after: usize) {
+        if after >= before {
+            self.used.fetch_add(after - before, Ordering::Relaxed);
+        } else {
+            self.used.fetch_sub(before - after, Ordering::Relaxed);
+        }
+    }
+}
+
 pub struct Partition {
     pub tp: TopicPartition,
-    pub mode: TeeMode,
+    mode: AtomicU8,
     pub offsets: RwLock<PartitionOffsets>,
     pub duplicates: Mutex<DuplicateWindow>,
     /// Logical offset behind the highest record that any client was shown or promised.
@@ -90,7 +132,7 @@ impl Partition {
     pub fn new(tp: TopicPartition, mode: TeeMode, offsets: PartitionOffsets) -> Self {
         Partition {
             tp,
-            mode,
+            mode: AtomicU8::new(code(mode)),
             offsets: RwLock::new(offsets),
             duplicates: Mutex::default(),
             exposed: AtomicI64::new(0),
@@ -103,6 +145,22 @@ impl Partition {
             state: Mutex::new(StreamState::Off),
             retired: AtomicBool::new(false),
             level_at_ms: AtomicI64::new(0),
+        }
+    }
+
+    pub fn mode(&self) -> TeeMode {
+        match self.mode.load(Ordering::Relaxed) {
+            SYNC => TeeMode::Sync,
+            ASYNC => TeeMode::Async,
+            _ => TeeMode::Off,
+        }
+    }
+
+    /// A reload changed the rule. A topic that becomes `sync` waits for the standby from its next level moment on.
+    pub fn set_mode(&self, mode: TeeMode) {
+        if self.mode.swap(code(mode), Ordering::Relaxed) != code(mode) {
+            self.set_in_sync(false);
+            self.kick(0);
         }
     }
 
@@ -145,7 +203,7 @@ impl Partition {
 
     /// The stream begins anew (at a cutover, or after one that was rolled back).
     pub fn restart_stream(&self) {
-        self.tee.lock().reset();
+        self.with_tee(TeeBuffer::reset);
         self.progress.send_replace(Progress::UNKNOWN);
         self.set_state(StreamState::Waiting("the stream is being opened".into()));
     }
@@ -161,18 +219,23 @@ impl Partition {
     /// Hands a batch that the active cluster has just acknowledged to the stream. A full buffer drops it: the stream then
     /// finds the gap and fetches it.
     pub fn tee(&self, item: TeeItem) {
-        self.tee.lock().push(item);
+        let end = item.next_offset;
+        self.with_tee(|tee| if TEE_BUDGET.has_room() { tee.push(item) } else { tee.see_end(end) });
         self.wake.notify_one();
     }
 
     /// Tells the stream that there is something to fetch up to `active_end` (0: unknown).
     pub fn kick(&self, active_end: i64) {
-        self.tee.lock().see_end(active_end);
+        self.with_tee(|tee| tee.see_end(active_end));
         self.wake.notify_one();
     }
 
     pub fn with_tee<T>(&self, f: impl FnOnce(&mut TeeBuffer) -> T) -> T {
-        f(&mut self.tee.lock())
+        let mut tee = self.tee.lock();
+        let before = tee.bytes();
+        let result = f(&mut tee);
+        TEE_BUDGET.note(before, tee.bytes());
+        result
     }
 
     /// Resolves when something was teed or kicked since the last call.

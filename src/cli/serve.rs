@@ -60,8 +60,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()> + Send + 'st
         }
         () = &mut shutdown => {}
     }
-    stop.cancel();
-    coordinator.finished().await;
+    coordinator.drain().await;
     drop(end);
     serving.await??;
     Ok(())

@@ -14,8 +14,8 @@ pub struct Changes {
 pub(super) fn changes(old: &Config, new: &Config) -> Changes {
     let live = [
         ("tee", old.tee != new.tee),
-        ("groups", old.groups != new.groups),
-        ("topics", old.topics != new.topics),
+        ("topics.on_delete", old.topics.on_delete != new.topics.on_delete),
+        ("topics.replication_factor", old.topics.replication_factor != new.topics.replication_factor),
         ("cutover", old.cutover != new.cutover),
         ("limits.hold_deadline", old.limits.hold_deadline != new.limits.hold_deadline),
     ];
@@ -27,6 +27,9 @@ pub(super) fn changes(old: &Config, new: &Config) -> Changes {
         ("listener", old.listener != new.listener),
         ("admin", old.admin != new.admin),
         ("metrics", old.metrics != new.metrics),
+        ("groups", old.groups != new.groups),
+        ("topics.refresh_interval", old.topics.refresh_interval != new.topics.refresh_interval),
+        ("topics.state_replication_factor", old.topics.state_replication_factor != new.topics.state_replication_factor),
         ("limits.max_frame", old.limits.max_frame != new.limits.max_frame),
         ("limits.max_connections", old.limits.max_connections != new.limits.max_connections),
         ("limits.tee_buffer", old.limits.tee_buffer != new.limits.tee_buffer),

@@ -51,10 +51,10 @@ impl Control for Operator {
         Box::pin(async move {
             let unavailable = |why: &str| ControlError::Unavailable(why.into());
             let roles = self.0.roles().ok_or_else(|| unavailable("the proxy is not ready"))?;
-            if let Some(name) = &topic {
-                if self.0.catalog.topic(name).is_none() {
-                    return Err(ControlError::NotFound(format!("no topic {name}")));
-                }
+            if let Some(name) = &topic
+                && self.0.catalog.topic(name).is_none()
+            {
+                return Err(ControlError::NotFound(format!("no topic {name}")));
             }
             let (active, standby) = (self.0.cluster(roles.active), self.0.cluster(roles.active.other()));
             let (Some(active), Some(standby)) = (active, standby) else {
@@ -80,10 +80,10 @@ impl Control for Operator {
 
     fn reload(&self) -> Answer<'_, ReloadReport> {
         Box::pin(async {
-            let fresh = Config::load(&self.0.config.source).map_err(|e| ControlError::Invalid(e.to_string()))?;
-            let mut report = ReloadReport::from(self.0.config.changes(&fresh));
-            // Nothing is taken over while the proxy runs yet: say so rather than pretend.
-            report.needs_restart.append(&mut report.changed);
+            let mut fresh = Config::load(&self.0.config.source).map_err(|e| ControlError::Invalid(e.to_string()))?;
+            fresh.assume_active = self.0.config.assume_active;
+            let report = ReloadReport::from(self.0.live.load().changes(&fresh));
+            self.0.take_over(fresh);
             Ok(report)
         })
     }
@@ -94,6 +94,17 @@ impl Control for Operator {
 }
 
 impl Coordinator {
+    /// Makes the live keys of a new configuration count; the others are read at the start only.
+    fn take_over(&self, fresh: Config) {
+        for topic in self.catalog.topics().iter().filter(|t| crate::replicate::is_user_topic(&t.name)) {
+            topic.set_mode(fresh.tee.mode(&topic.name));
+        }
+        self.live.store(std::sync::Arc::new(fresh));
+        if let Some(running) = self.running() {
+            running.topics_due.notify_one();
+        }
+    }
+
     fn translate_now(&self, query: TranslateQuery) -> Result<Translation, ControlError> {
         let missing = || ControlError::NotFound(format!("no partition {}-{}", query.topic, query.partition));
         let partition = self.catalog.partition(&query.topic, query.partition).ok_or_else(missing)?;

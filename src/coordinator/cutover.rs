@@ -17,10 +17,15 @@ use crate::cutover::{Command, Cutover, Event, Kind, Outcome, Phase, Wish};
 use crate::offsets::Cut;
 use crate::state::records::CUTS_PER_RECORD;
 use crate::state::{CutRecord, GenerationRecord, InSyncRecord, Key};
-use crate::upstream::OffsetSpec;
+use crate::upstream::{Cluster, OffsetSpec, PerPartition, UpstreamError};
 
 /// How long a cluster gets to show that it is there.
 const PROBE: Duration = Duration::from_secs(3);
+/// How long the lost cluster gets to show that it is not lost.
+const ALIVE: Duration = Duration::from_millis(100);
+/// How long a failover lets connections come to rest by themselves; then they are closed. An acknowledgement that waits for
+/// the standby, which is alive, gets through in that time.
+const GIVE_UP: Duration = Duration::from_millis(150);
 /// Pause between attempts at a step that has no way back.
 const RETRY: Duration = Duration::from_millis(100);
 /// Where logical offsets go on if it is not known what clients have seen of a lost cluster: no client has seen 2^40 records
@@ -59,7 +64,7 @@ impl Coordinator {
         if !self.has_standby() {
             return Err(ControlError::Invalid("no standby is configured".into()));
         }
-        let timeout = request.timeout_ms.map_or(self.config.cutover.timeout, Duration::from_millis);
+        let timeout = request.timeout_ms.map_or(self.live.load().cutover.timeout, Duration::from_millis);
         let wish = Wish { kind, dry_run: request.dry_run, timeout };
         let (started, started_at) = (Instant::now(), UtcMillis::now());
         let mut drive = Drive {
@@ -112,11 +117,14 @@ impl Drive<'_> {
                 return (machine, outcome);
             }
             let left = machine.time_left(self.started.elapsed());
+            fault("before", &command);
+            fault("during", &command);
             let work = self.carry_out(&command);
             let event = match left {
                 Some(left) => tokio::time::timeout(left, work).await.unwrap_or(Event::Tick),
                 None => work.await,
             };
+            fault("after", &command);
             if let Some(next) = machine.on(event, self.started.elapsed()) {
                 command = next;
             }
@@ -145,7 +153,7 @@ impl Drive<'_> {
     }
 
     fn copied(&self) -> Vec<Arc<Partition>> {
-        self.house.catalog.partitions().into_iter().filter(|p| p.mode != TeeMode::Off).collect()
+        self.house.catalog.partitions().into_iter().filter(|p| p.mode() != TeeMode::Off).collect()
     }
 
     async fn preflight_switchover(&mut self) -> Event {
@@ -154,10 +162,10 @@ impl Drive<'_> {
             return Event::Failed(vec!["the proxy does not serve clients yet".into()]);
         };
         for ix in crate::model::ClusterIx::BOTH {
-            if let Some(cluster) = self.house.cluster(ix) {
-                if let Err(error) = within(PROBE, cluster.refresh()).await {
-                    reasons.push(format!("cluster {} cannot be reached: {error}", self.house.name(ix)));
-                }
+            if let Some(cluster) = self.house.cluster(ix)
+                && let Err(error) = within(PROBE, cluster.refresh()).await
+            {
+                reasons.push(format!("cluster {} cannot be reached: {error}", self.house.name(ix)));
             }
         }
         if !reasons.is_empty() {
@@ -167,14 +175,14 @@ impl Drive<'_> {
             reasons.push(format!("the standby's topics are not up to date: {reason}"));
         }
         running.cover(&self.house.catalog);
-        let limit = self.house.config.cutover.max_lag_records;
+        let limit = self.house.live.load().cutover.max_lag_records;
         for partition in self.copied() {
             if let Some(reason) = unfit(&partition, limit).await {
                 reasons.push(format!("{}: {reason}", partition.tp));
             }
         }
         for topic in self.house.catalog.topics() {
-            if topic.mode == TeeMode::Off && crate::replicate::is_user_topic(&topic.name) {
+            if topic.mode() == TeeMode::Off && crate::replicate::is_user_topic(&topic.name) {
                 self.warnings.push(format!(
                     "topic {} is not teed: it stays on {}",
                     topic.name,
@@ -194,13 +202,21 @@ impl Drive<'_> {
             return Event::Failed(vec![format!("the standby {} cannot be reached: {error}", self.house.name(to))]);
         }
         // What would be lost, for the one who decides; taken again when nothing moves any more.
-        self.take_stock(false).await
+        let event = self.take_stock(false).await;
+        if let Some(active) = self.house.cluster(self.roles.active)
+            && active.reachable(ALIVE).await
+        {
+            let name = self.house.name(self.roles.active);
+            self.warnings.push(format!("{name} still answers: a switchover would lose nothing"));
+        }
+        event
     }
 
     async fn hold(&mut self) -> Event {
         let hard = self.kind == Kind::Failover;
-        let limit = self.house.config.limits.hold_deadline;
-        let deadline = if hard { Instant::now() + PROBE } else { (Instant::now() + limit).min(self.deadline) };
+        let limit = self.house.live.load().limits.hold_deadline;
+        self.deadline = self.deadline.min(Instant::now() + limit);
+        let deadline = if hard { Instant::now() + GIVE_UP } else { self.deadline };
         let quiet = self.house.gate.hold(hard, deadline).await;
         if quiet || hard {
             return Event::Succeeded;
@@ -213,10 +229,9 @@ impl Drive<'_> {
         let from = self.roles.active;
         let Some(active) = self.house.cluster(from).cloned() else { return Event::Failed(vec![]) };
         let partitions = self.copied();
-        let tps: Vec<_> = partitions.iter().map(|p| p.tp.clone()).collect();
-        let ends = match active.list_offsets(&tps, OffsetSpec::Latest).await {
+        let ends = match self.ends(&active, &partitions).await {
             Ok(ends) => ends,
-            Err(error) => return Event::Failed(vec![format!("the active cluster's ends cannot be read: {error}")]),
+            Err(reason) => return Event::Failed(vec![reason]),
         };
         let mut reasons = Vec::new();
         for partition in &partitions {
@@ -248,6 +263,22 @@ impl Drive<'_> {
             self.cuts.push((partition, cut));
         }
         Event::Succeeded
+    }
+
+    /// Where the logs of the active cluster end, with no transaction open in them.
+    async fn ends(&mut self, active: &Cluster, partitions: &[Arc<Partition>]) -> Result<PerPartition<i64>, String> {
+        let tps: Vec<_> = partitions.iter().map(|p| p.tp.clone()).collect();
+        let unread = |e: UpstreamError| format!("the active cluster's ends cannot be read: {e}");
+        let stable = active.list_offsets(&tps, OffsetSpec::LatestCommitted).await.map_err(unread)?;
+        let ends = active.list_offsets(&tps, OffsetSpec::Latest).await.map_err(unread)?;
+        if stable == ends {
+            return Ok(ends);
+        }
+        let aborted = super::transactions::abort_open(active, self.deadline).await?;
+        if !aborted.is_empty() {
+            self.warnings.push(format!("open transactions were aborted: {}", aborted.join(", ")));
+        }
+        active.list_offsets(&tps, OffsetSpec::Latest).await.map_err(unread)
     }
 
     /// Failover: reads where the standby's copies end, and works out what they lack. `last`: stops the streams first, so
@@ -312,7 +343,7 @@ impl Drive<'_> {
                 records: u64::try_from(to - from).unwrap_or(0),
             });
         }
-        let may_lack = partition.mode == TeeMode::Async || !partition.in_sync();
+        let may_lack = partition.mode() == TeeMode::Async || !partition.in_sync();
         if !known && may_lack {
             self.warnings.push(format!(
                 "{}: this proxy has not seen the lost cluster since it started: acknowledged records above logical offset \
@@ -324,10 +355,10 @@ impl Drive<'_> {
 
     async fn finalise(&mut self) -> Event {
         let Some(running) = self.running.clone() else { return Event::Succeeded };
-        if let Some(groups) = &running.groups {
-            if let Err(reasons) = groups.final_pass(self.deadline).await {
-                return Event::Failed(reasons);
-            }
+        if let Some(groups) = &running.groups
+            && let Err(reasons) = groups.final_pass(self.deadline).await
+        {
+            return Event::Failed(reasons);
         }
         running.stop().await;
         Event::Succeeded
@@ -353,7 +384,7 @@ impl Drive<'_> {
             entries.push(store.entry_in(generation, &Key::Cut { generation, part }, &record));
         }
         if self.kind == Kind::Failover {
-            for (partition, cut) in self.cuts.iter().filter(|(p, _)| p.mode == TeeMode::Sync) {
+            for (partition, cut) in self.cuts.iter().filter(|(p, _)| p.mode() == TeeMode::Sync) {
                 let key = Key::InSync { topic: partition.tp.topic.to_string(), partition: partition.tp.partition };
                 let record = InSyncRecord { in_sync: false, from: cut.logical };
                 entries.push(store.entry_in(generation, &key, &record));
@@ -386,7 +417,7 @@ impl Drive<'_> {
         let house = self.house;
         let old = self.roles.clone();
         let to = old.active.other();
-        let degrade = house.config.tee.on_standby_loss == LossPolicy::Degrade;
+        let degrade = house.live.load().tee.on_standby_loss == LossPolicy::Degrade;
         for (partition, cut) in &self.cuts {
             partition.offsets.write().cut(cut);
             partition.begin_generation(cut.logical);
@@ -414,7 +445,6 @@ impl Drive<'_> {
     /// What clients need not wait for: the retired cluster's word, topic settings, the reverse streams.
     fn after_resume(&self, old: Roles, roles: Roles) {
         let house = self.house.clone();
-        let own = self.running.as_ref().map(|r| r.topics.own_settings()).unwrap_or_default();
         let retire = self.retirement(&old, &roles);
         let was_ready = house.ready.load(std::sync::atomic::Ordering::Acquire);
         tokio::spawn(async move {
@@ -428,9 +458,6 @@ impl Drive<'_> {
             }
             let running = house.run_generation(&roles);
             running.cover(&house.catalog);
-            if let Some(cluster) = house.cluster(roles.active) {
-                crate::replicate::TopicSync::restore_own_settings(cluster, &own).await;
-            }
             running.topics_due.notify_one();
         });
     }
@@ -505,6 +532,24 @@ impl Drive<'_> {
             warnings: self.warnings.clone(),
         }
     }
+}
+
+/// For tests of a proxy that dies in the midst of a cutover: aborts the process `before`, `during` or `after` the command
+/// that the environment variable names (`KAFKA_STANDBY_FAULT=during_commit`).
+fn fault(when: &str, command: &Command) {
+    /// Long enough for a request to be on its way, shorter than a way there and back to a disk.
+    const MIDST: Duration = Duration::from_millis(1);
+    let Some(wanted) = std::env::var_os("KAFKA_STANDBY_FAULT") else { return };
+    if wanted.to_string_lossy() != format!("{when}_{command:?}").to_lowercase() {
+        return;
+    }
+    if when != "during" {
+        std::process::abort();
+    }
+    std::thread::spawn(|| {
+        std::thread::sleep(MIDST);
+        std::process::abort();
+    });
 }
 
 /// Why a partition is not ready for a switchover. A stream that is only a little behind gets a moment.

@@ -54,7 +54,7 @@ impl Coordinator {
         let (active, standby) = (self.cluster(from).cloned(), self.cluster(from.other()).cloned());
         let active = active.expect("the active cluster is configured");
         let topics = Arc::new(TopicSync::new(
-            self.config.clone(),
+            self.live.clone(),
             self.catalog.clone(),
             self.store.clone(),
             active.clone(),

@@ -4,16 +4,43 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Coordinator;
+use super::{Coordinator, Roles};
 use crate::catalog::Partition;
-use crate::model::TopicPartition;
+use crate::config::TeeMode;
+use crate::model::{ClusterIx, TopicPartition};
 use crate::proxy::House;
-use crate::state::{InSyncRecord, Key};
+use crate::state::{Entry, InSyncRecord, Key};
 
 /// How long a client waits for new topics to be on the standby too; the copying goes on behind it.
 const TOPICS_WAIT: Duration = Duration::from_secs(3);
 
 type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// How long the standby gets to show that only one partition is slow, not all of it.
+const STANDBY_PROBE: Duration = Duration::from_millis(100);
+
+impl Coordinator {
+    /// The partitions that leave the in-sync state with this one: all, if the standby as a whole is gone, so that clients
+    /// wait once and not once for each partition.
+    async fn leaving_with(&self, partition: &Arc<Partition>, roles: &Roles) -> Vec<Arc<Partition>> {
+        let alone = match self.cluster(roles.active.other()) {
+            Some(standby) => standby.reachable(STANDBY_PROBE).await,
+            None => false,
+        };
+        if alone {
+            return vec![partition.clone()];
+        }
+        let all = self.catalog.partitions().into_iter();
+        all.filter(|p| p.mode() == TeeMode::Sync && p.in_sync()).collect()
+    }
+
+    fn out_of_sync(&self, partition: &Partition, active: ClusterIx) -> Entry {
+        let tp = &partition.tp;
+        let from = partition.offsets.read().map(active).position_out(partition.progress().replicated.max(0));
+        let key = Key::InSync { topic: tp.topic.to_string(), partition: tp.partition };
+        self.store.entry(&key, &InSyncRecord { in_sync: false, from })
+    }
+}
 
 impl House for Coordinator {
     fn leave_in_sync<'a>(&'a self, partition: &'a Arc<Partition>) -> Boxed<'a, Result<(), String>> {
@@ -22,15 +49,21 @@ impl House for Coordinator {
                 return Ok(());
             }
             let roles = self.roles().ok_or("the proxy is not ready")?;
-            let tp = &partition.tp;
-            let replicated = partition.progress().replicated.max(0);
-            let from = partition.offsets.read().map(roles.active).position_out(replicated);
-            let key = Key::InSync { topic: tp.topic.to_string(), partition: tp.partition };
-            let entry = || vec![self.store.entry(&key, &InSyncRecord { in_sync: false, from })];
-            self.store.write(roles.active, entry()).await.map_err(|e| e.to_string())?;
-            partition.set_in_sync(false);
-            self.store.write_soon(roles.active.other(), entry());
-            tracing::error!(%tp, from, "the standby is out of sync: acknowledgements no longer wait for it");
+            // One at a time: those who waited meanwhile find it done.
+            let _one = self.leaving.lock().await;
+            if !partition.in_sync() {
+                return Ok(());
+            }
+            let leaving = self.leaving_with(partition, &roles).await;
+            let entries = || leaving.iter().map(|p| self.out_of_sync(p, roles.active)).collect::<Vec<_>>();
+            self.store.write(roles.active, entries()).await.map_err(|e| e.to_string())?;
+            leaving.iter().for_each(|p| p.set_in_sync(false));
+            self.store.write_soon(roles.active.other(), entries());
+            tracing::error!(
+                partition = %partition.tp,
+                partitions = leaving.len(),
+                "the standby is out of sync: acknowledgements no longer wait for it"
+            );
             Ok(())
         })
     }

@@ -10,6 +10,7 @@ mod generation;
 mod house;
 mod start;
 mod status;
+mod transactions;
 mod witness;
 
 use std::sync::Arc;
@@ -34,6 +35,9 @@ use crate::wire::versions::Advertised;
 pub use control::Operator;
 pub use generation::Running;
 
+/// How long clients get to finish what is in flight at a stop.
+const DRAIN: std::time::Duration = std::time::Duration::from_secs(10);
+
 /// Who is what.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Roles {
@@ -44,7 +48,10 @@ pub struct Roles {
 }
 
 pub struct Coordinator {
+    /// As at the start.
     config: Arc<Config>,
+    /// As reloaded.
+    live: Arc<ArcSwap<Config>>,
     names: [String; 2],
     clusters: [Option<Cluster>; 2],
     catalog: Arc<Catalog>,
@@ -57,6 +64,8 @@ pub struct Coordinator {
     slots: Mutex<[Vec<i32>; 2]>,
     /// What runs for the current generation.
     running: ArcSwap<Option<Arc<Running>>>,
+    /// One partition at a time finds the standby out of sync.
+    leaving: tokio::sync::Mutex<()>,
     /// One cutover at a time.
     cutting: tokio::sync::Mutex<()>,
     phase: Mutex<Phase>,
@@ -82,6 +91,7 @@ impl Coordinator {
                 Cluster::new(c.name.as_str(), bootstrap, ClientOptions::default())
             })
         });
+        crate::catalog::TEE_BUDGET.set_limit(usize::try_from(config.limits.tee_buffer).unwrap_or(usize::MAX));
         // A plain proxy keeps no state: there is no generation but the first.
         let stored = if config.standby.is_some() { clusters.clone() } else { [None, None] };
         let coordinator = Arc::new(Coordinator {
@@ -93,6 +103,7 @@ impl Coordinator {
             roles: RwLock::new(None),
             slots: Mutex::default(),
             running: ArcSwap::from_pointee(None),
+            leaving: tokio::sync::Mutex::new(()),
             cutting: tokio::sync::Mutex::new(()),
             phase: Mutex::new(Phase::Steady),
             reports: Mutex::default(),
@@ -103,11 +114,13 @@ impl Coordinator {
             context: std::sync::OnceLock::new(),
             server: std::sync::OnceLock::new(),
             clusters,
+            live: Arc::new(ArcSwap::new(config.clone())),
             config,
             stop,
         });
         let context = Arc::new(Context {
             config: coordinator.config.clone(),
+            live: coordinator.live.clone(),
             gate: coordinator.gate.clone(),
             clusters: coordinator.clusters.clone(),
             advertised: ArcSwap::from_pointee(Advertised::of(&[])),
@@ -121,8 +134,13 @@ impl Coordinator {
         coordinator
     }
 
-    /// Waits until nothing runs any more after a stop.
-    pub async fn finished(&self) {
+    /// Lets clients finish what is in flight, then ends their connections and all that runs.
+    pub async fn drain(&self) {
+        let deadline = tokio::time::Instant::now() + DRAIN;
+        if !self.gate.hold(false, deadline).await {
+            tracing::warn!(connections = self.gate.busy(), "connections with requests in flight are closed");
+        }
+        self.stop.cancel();
         if let Some(server) = self.server.get() {
             server.finished().await;
         }
@@ -161,9 +179,9 @@ impl Coordinator {
         let (active, other) = (slots[roles.active.ix()].clone(), slots[roles.active.other().ix()].len());
         let brokers =
             crate::catalog::VirtualBrokers::new(listener.advertise.clone(), listener.brokers.from, active, other);
-        let config = self.config.clone();
+        let config = self.live.clone();
         let registrar = move |catalog: &Catalog, name: &str, id, active, generation| {
-            crate::replicate::register(catalog, &config, name, id, active, generation)
+            crate::replicate::register(catalog, &config.load(), name, id, active, generation)
         };
         Arc::new(View {
             generation: roles.generation,

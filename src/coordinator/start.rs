@@ -257,6 +257,7 @@ impl Coordinator {
             let born = (born_on, record.born_in);
             let mode = self.config.tee.mode(&name);
             let topic = self.catalog.register(Topic::new(name.as_str().into(), record.virtual_id, born, mode));
+            topic.set_settings(&record.settings);
             for (cluster, id) in &record.ids {
                 if let Some(ix) = named(cluster) {
                     self.catalog.note_real_id(&topic, ix, *id);

@@ -80,11 +80,11 @@ fn partition_status(partition: &Partition, active: ClusterIx) -> PartitionStatus
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as i64;
     let level_at = partition.level_at_ms();
     let behind = lag > 0 && level_at > 0;
-    let copied = partition.mode != TeeMode::Off;
+    let copied = partition.mode() != TeeMode::Off;
     PartitionStatus {
         topic: partition.tp.topic.to_string(),
         partition: partition.tp.partition,
-        mode: partition.mode,
+        mode: partition.mode(),
         stream: match &state {
             StreamState::Off => types::StreamState::Off,
             StreamState::Waiting(_) => types::StreamState::Waiting,
@@ -92,7 +92,7 @@ fn partition_status(partition: &Partition, active: ClusterIx) -> PartitionStatus
             StreamState::Tee => types::StreamState::Tee,
             StreamState::Diverged(_) => types::StreamState::Diverged,
         },
-        in_sync: match partition.mode {
+        in_sync: match partition.mode() {
             TeeMode::Sync => partition.in_sync(),
             _ => copied && progress.replicated >= 0 && lag == 0,
         },

@@ -257,7 +257,7 @@ impl GroupSync {
         let mut wanted = Vec::with_capacity(committed.len());
         for c in committed {
             let Some(partition) = self.catalog.partition(&c.tp.topic, c.tp.partition) else { continue };
-            if partition.mode == TeeMode::Off {
+            if partition.mode() == TeeMode::Off {
                 continue;
             }
             let progress = partition.progress();

@@ -115,7 +115,12 @@ impl Connection {
                 Ok(pass) => pass,
                 Err(end) => return end,
             };
-            match self.generation(pass, again).await {
+            let abort = pass.abort.clone();
+            let cut = tokio::select! {
+                cut = self.generation(pass, again) => cut,
+                () = abort.cancelled() => Err(End::GivenUp),
+            };
+            match cut {
                 Ok(cut) => again = cut,
                 Err(end) => return end,
             }

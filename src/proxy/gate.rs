@@ -4,8 +4,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use crate::catalog::View;
 
@@ -22,12 +24,15 @@ pub struct Gate {
     state: watch::Sender<GateState>,
     busy: AtomicUsize,
     idle: Notify,
+    /// Ends the passes of the current generation by force.
+    abort: Mutex<CancellationToken>,
 }
 
 impl Default for Gate {
     /// Closed until the first view is known.
     fn default() -> Self {
         Gate {
+            abort: Mutex::default(),
             state: watch::Sender::new(GateState::Held { hard: false }),
             busy: AtomicUsize::new(0),
             idle: Notify::new(),
@@ -51,8 +56,8 @@ impl Gate {
         });
     }
 
-    /// Closes the gate and waits until every connection is quiet; `false` if some are not by the deadline (the gate stays
-    /// closed).
+    /// Closes the gate and waits until every connection is quiet. Those that are not by the deadline: `hard` ends them,
+    /// else the answer is `false` (the gate stays closed).
     pub async fn hold(&self, hard: bool, deadline: Instant) -> bool {
         self.state.send_replace(GateState::Held { hard });
         loop {
@@ -62,8 +67,12 @@ impl Gate {
             if self.busy.load(Ordering::SeqCst) == 0 {
                 return true;
             }
-            if tokio::time::timeout_at(deadline, idle).await.is_err() {
-                return false;
+            if tokio::time::timeout_at(deadline, idle.as_mut()).await.is_err() {
+                if !hard {
+                    return false;
+                }
+                std::mem::take(&mut *self.abort.lock()).cancel();
+                idle.await;
             }
         }
     }
@@ -89,7 +98,8 @@ impl Gate {
     fn try_pass(self: &Arc<Self>) -> Option<Pass> {
         self.busy.fetch_add(1, Ordering::SeqCst);
         let guard = Busy(self.clone());
-        self.view().map(|view| Pass { view, _guard: guard })
+        let abort = self.abort.lock().clone();
+        self.view().map(|view| Pass { view, abort, _guard: guard })
     }
 
     /// Waits until the gate is open and passes.
@@ -119,6 +129,8 @@ impl Drop for Busy {
 /// The right to send requests of one generation; a hold waits until it is dropped.
 pub struct Pass {
     pub view: Arc<View>,
+    /// Cancelled when a hold could not wait any longer.
+    pub abort: CancellationToken,
     _guard: Busy,
 }
 

@@ -57,7 +57,10 @@ pub trait House: Send + Sync {
 
 /// Shared by all connections.
 pub struct Context {
+    /// As at the start: addresses and limits.
     pub config: Arc<Config>,
+    /// As reloaded: the tee's rules.
+    pub live: Arc<ArcSwap<Config>>,
     pub gate: Arc<Gate>,
     pub clusters: [Option<Cluster>; 2],
     pub advertised: ArcSwap<Advertised>,

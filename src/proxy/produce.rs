@@ -249,7 +249,7 @@ fn stored(view: &View, acks: i16, entry: &Entry, answer: &mut PartitionProduceRe
     if is_client_id(header.producer_id) {
         partition.duplicates.lock().record(header.producer_id, seen(header, logical));
     }
-    if topic.mode == TeeMode::Off {
+    if topic.mode() == TeeMode::Off {
         partition.acknowledge(logical, logical + count);
         return None;
     }
@@ -268,7 +268,7 @@ fn stored(view: &View, acks: i16, entry: &Entry, answer: &mut PartitionProduceRe
         metrics::tee_batches(TeeResult::NotVerbatim).increment(1);
     }
     // A transaction's records cross when it is committed: its acknowledgement is not the record's.
-    let waits = topic.mode == TeeMode::Sync && !header.is_transactional();
+    let waits = topic.mode() == TeeMode::Sync && !header.is_transactional();
     if !waits {
         partition.acknowledge(logical, logical + count);
     }
@@ -301,7 +301,7 @@ async fn finish(
             Answer::Stored(seen) => {
                 row.base_offset = seen.logical;
                 row.log_append_time_ms = entry.batch.as_ref().map_or(-1, |(h, _)| h.max_timestamp);
-                if let Some((_, partition)) = entry.partition.as_ref().filter(|(t, _)| t.mode == TeeMode::Sync) {
+                if let Some((_, partition)) = entry.partition.as_ref().filter(|(t, _)| t.mode() == TeeMode::Sync) {
                     let active_end = partition.offsets.read().map(produced.view.active).position_in(seen.logical_end);
                     let (topic, index) = (entry.topic.clone(), entry.index);
                     let logical = (seen.logical, seen.logical_end);
@@ -333,26 +333,25 @@ fn push(reply: &mut ProduceResponse, key: &TopicKey, row: PartitionProduceRespon
 
 /// Waits until the standby has what each acknowledgement promises. Gives the partitions that must be answered with an error.
 async fn wait_for_standby(context: &Context, waits: Vec<Wait>) -> Vec<Wait> {
-    let tee = &context.config.tee;
+    let live = context.live.load_full();
+    let tee = &live.tee;
     let deadline = Instant::now() + tee.sync_timeout;
     let mut failed = Vec::new();
     for wait in waits {
         let partition = &wait.partition;
         let block = tee.on_standby_loss == LossPolicy::Block;
         let mut held = true;
-        if partition.in_sync() || block {
-            if partition.replicated(wait.active_end, deadline).await == InSync::TimedOut {
-                held = false;
-                if !block {
-                    held = context
-                        .house
-                        .leave_in_sync(partition)
-                        .await
-                        .inspect_err(|reason| {
-                            tracing::warn!(partition = %partition.tp, %reason, "an acknowledgement is withheld");
-                        })
-                        .is_ok();
-                }
+        if (partition.in_sync() || block) && partition.replicated(wait.active_end, deadline).await == InSync::TimedOut {
+            held = false;
+            if !block {
+                held = context
+                    .house
+                    .leave_in_sync(partition)
+                    .await
+                    .inspect_err(|reason| {
+                        tracing::warn!(partition = %partition.tp, %reason, "an acknowledgement is withheld");
+                    })
+                    .is_ok();
             }
         }
         if held {

@@ -67,22 +67,15 @@ pub async fn run(context: Arc<Context>, client: OwnedWriteHalf, mut inbox: mpsc:
             return end;
         }
         replies.try_quieten();
-        let awaits_upstream = !replies.queue.is_empty();
         tokio::select! {
-            // A pending is sent before its request is: it is here when the reply is.
             biased;
             message = inbox.recv() => match message {
                 None => return End::Client,
-                Some(ToReplies::Upstream { read, view }) => {
-                    replies.upstream = Some(Upstream { read, buffer: BytesMut::new(), view });
-                }
-                Some(ToReplies::Pending(pending)) => replies.queue.push_back(pending),
-                Some(ToReplies::Quieten { hard, done }) => replies.quieten = Some((hard, done)),
+                Some(message) => replies.note(message),
             },
             reply = next_reply(&mut replies.upstream, &replies.context), if replies.upstream.is_some() => {
                 let handled = match reply {
-                    Ok(frame) if awaits_upstream => replies.answer(frame).await,
-                    Ok(_) => Err(End::Frame("the broker answered what was not asked".into())),
+                    Ok(frame) => replies.answer_next(frame, &mut inbox).await,
                     Err(end) => replies.lost(end),
                 };
                 if let Err(end) = handled {
@@ -111,6 +104,17 @@ async fn next_reply(upstream: &mut Option<Upstream>, context: &Context) -> Resul
 }
 
 impl Replies {
+    /// Takes what the request half tells.
+    fn note(&mut self, message: ToReplies) {
+        match message {
+            ToReplies::Upstream { read, view } => {
+                self.upstream = Some(Upstream { read, buffer: BytesMut::new(), view });
+            }
+            ToReplies::Pending(pending) => self.queue.push_back(pending),
+            ToReplies::Quieten { hard, done } => self.quieten = Some((hard, done)),
+        }
+    }
+
     /// Writes local answers as far as it is their turn.
     async fn flush_local(&mut self) -> Result<(), End> {
         while self.queue.front().is_some_and(Pending::is_answered) {
@@ -146,6 +150,21 @@ impl Replies {
     fn lost(&mut self, end: End) -> Result<(), End> {
         self.upstream = None;
         if self.queue.iter().all(Pending::can_be_cut) && self.quieten.is_some() { Ok(()) } else { Err(end) }
+    }
+
+    /// Handles a reply. The pending of a request is sent before the request is: it is here when the reply is, be it only
+    /// since the inbox was last looked at.
+    async fn answer_next(&mut self, frame: Bytes, inbox: &mut mpsc::Receiver<ToReplies>) -> Result<(), End> {
+        if self.queue.is_empty() {
+            while let Ok(message) = inbox.try_recv() {
+                self.note(message);
+            }
+            self.flush_local().await?;
+        }
+        if self.queue.is_empty() {
+            return Err(End::Frame("the broker answered what was not asked".into()));
+        }
+        self.answer(frame).await
     }
 
     /// Handles the reply to the oldest pending request.

@@ -81,7 +81,7 @@ impl Streams {
 
     /// Starts the stream of every partition that is to be copied and has none yet.
     pub fn cover(&self, partitions: &[Arc<Partition>]) {
-        for partition in partitions.iter().filter(|p| p.mode != TeeMode::Off && !p.is_retired()) {
+        for partition in partitions.iter().filter(|p| p.mode() != TeeMode::Off && !p.is_retired()) {
             if self.running.lock().insert(partition.tp.clone(), ()).is_none() {
                 self.spawn(partition::run(self.direction.clone(), partition.clone()));
             }

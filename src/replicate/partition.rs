@@ -15,7 +15,7 @@ use crate::records::Batches;
 use crate::state::records::RUNS_PER_RECORD;
 use crate::state::{InSyncRecord, Key, MapRecord};
 use crate::stream::{Append, Cursor, Plan, Stamp, StampState, apply_breaks, plan, plan_teed};
-use crate::upstream::{FetchFrom, FetchOptions, Isolation};
+use crate::upstream::{FetchFrom, FetchOptions, Isolation, ProducedPartition};
 
 /// Bytes fetched at a time while catching up.
 const FETCH_BYTES: i32 = 2 << 20;
@@ -77,6 +77,13 @@ fn diverged(partition: &Partition, reason: String) {
     partition.set_state(StreamState::Diverged(reason));
 }
 
+/// Did the standby take the batch for one that it stores below the copy's end? A cluster that was failed over from has the
+/// client's first attempts in its masked tail; what the client then sent again, to the new active cluster, must be copied
+/// behind it under the stream's own identity. -1 is a batch that was appended (copies are CreateTime topics).
+fn is_older_duplicate(produced: &ProducedPartition, expected: i64) -> bool {
+    produced.base_offset < expected && produced.log_append_time != -1
+}
+
 impl Stream {
     async fn pump(&mut self) -> Stop {
         let mut empty = EMPTY_WAIT.0;
@@ -118,7 +125,7 @@ impl Stream {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         self.partition.set_level_at_ms(now.as_millis() as i64);
         self.partition.set_state(StreamState::Tee);
-        if self.partition.mode != TeeMode::Sync || self.partition.in_sync() {
+        if self.partition.mode() != TeeMode::Sync || self.partition.in_sync() {
             return;
         }
         // Acknowledgements wait again from here on; only then is the state stored: dying in between is on the safe side.
@@ -260,6 +267,10 @@ impl Stream {
                     if produced.base_offset == append.standby_base {
                         return Ok(());
                     }
+                    if is_older_duplicate(&produced, append.standby_base) && !stamped {
+                        forced = true;
+                        continue;
+                    }
                     return Err(self.misplaced(append, produced.base_offset, tried));
                 }
                 // The standby does not know the batch before this one of the same producer.
@@ -285,7 +296,7 @@ impl Stream {
         }
     }
 
-    async fn send(&self, batch: Bytes) -> Result<crate::upstream::ProducedPartition, String> {
+    async fn send(&self, batch: Bytes) -> Result<ProducedPartition, String> {
         let tp = &self.partition.tp;
         let snapshot = self.direction.standby.snapshot().await.map_err(|e| format!("standby: {e}"))?;
         let leader = snapshot.leader(&tp.topic, tp.partition);

@@ -19,7 +19,7 @@ pub async fn run(direction: Arc<Direction>) {
     loop {
         tick.tick().await;
         let partitions: Vec<Arc<Partition>> =
-            direction.catalog.partitions().into_iter().filter(|p| p.mode != TeeMode::Off).collect();
+            direction.catalog.partitions().into_iter().filter(|p| p.mode() != TeeMode::Off).collect();
         if partitions.is_empty() {
             continue;
         }
@@ -31,12 +31,22 @@ pub async fn run(direction: Arc<Direction>) {
                 continue;
             }
         };
+        let back = standby_is_back(&direction, &partitions).await;
         for partition in partitions {
+            if back && partition.mode() == TeeMode::Sync && !partition.in_sync() {
+                partition.kick(0);
+            }
             if let Some(Ok(end)) = ends.get(&partition.tp) {
                 see(&direction, &partition, *end);
             }
         }
     }
+}
+
+/// Is the standby there again for partitions that left the in-sync state? Their streams may be level and asleep.
+async fn standby_is_back(direction: &Direction, partitions: &[Arc<Partition>]) -> bool {
+    let waiting = partitions.iter().any(|p| p.mode() == TeeMode::Sync && !p.in_sync());
+    waiting && direction.standby.reachable(INTERVAL).await
 }
 
 fn see(direction: &Direction, partition: &Partition, end: i64) {

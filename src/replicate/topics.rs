@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use uuid::Uuid;
 
@@ -27,8 +28,6 @@ const NOT_COPIED: [&str; 3] =
     ["leader.replication.throttled.replicas", "follower.replication.throttled.replicas", "min.insync.replicas"];
 /// Room on the standby for batches that grow a little when they are encoded anew.
 const SIZE_SLACK: i64 = 64 << 10;
-/// A setting whose value decides whether batches are stored as they are sent.
-const STORED_AS_SENT: [&str; 2] = ["message.timestamp.type", "compression.type"];
 /// Topics described in one request.
 const DESCRIBE_BATCH: usize = 200;
 
@@ -39,7 +38,7 @@ pub fn is_user_topic(name: &str) -> bool {
 
 /// Brings catalog and standby up to date for one generation.
 pub struct TopicSync {
-    pub config: Arc<Config>,
+    pub config: Arc<ArcSwap<Config>>,
     pub catalog: Arc<Catalog>,
     pub store: Arc<Store>,
     pub active: Cluster,
@@ -49,15 +48,14 @@ pub struct TopicSync {
     pub names: [String; 2],
     /// Settings of the active cluster's topics as last carried over.
     applied: Mutex<HashMap<Arc<str>, Configs>>,
-    /// The active cluster's own settings of all teed topics, as last seen.
-    own: Mutex<HashMap<Arc<str>, Configs>>,
-    once: tokio::sync::Mutex<()>,
+    /// One pass at a time; `true` once the active cluster's topics have their own settings.
+    restored: tokio::sync::Mutex<bool>,
 }
 
 impl TopicSync {
     #[allow(clippy::too_many_arguments)]
     pub fn new(
-        config: Arc<Config>,
+        config: Arc<ArcSwap<Config>>,
         catalog: Arc<Catalog>,
         store: Arc<Store>,
         active: Cluster,
@@ -66,28 +64,36 @@ impl TopicSync {
         generation: Generation,
         names: [String; 2],
     ) -> Self {
-        let (applied, own, once) = (Mutex::default(), Mutex::default(), tokio::sync::Mutex::default());
-        TopicSync { config, catalog, store, active, standby, active_ix, generation, names, applied, own, once }
+        let applied = Mutex::default();
+        // Before the first cutover no topic of the active cluster ever was a copy.
+        let restored = tokio::sync::Mutex::new(generation == 0);
+        TopicSync { config, catalog, store, active, standby, active_ix, generation, names, applied, restored }
     }
 
     /// One pass; gives what went wrong with the standby (the catalog is up to date all the same).
     pub async fn pass(&self) -> Result<(), String> {
-        let _one = self.once.lock().await;
+        let mut restored = self.restored.lock().await;
+        if !*restored {
+            self.restore_own_settings().await;
+            *restored = true;
+        }
         let seen = self.active.refresh().await.map_err(|e| format!("active cluster: {e}"))?;
         let settings = self.settings(&seen).await?;
         let standby = match &self.standby {
             Some(cluster) => Some((cluster, cluster.refresh().await.map_err(|e| format!("standby: {e}")))),
             None => None,
         };
-        *self.own.lock() = settings.clone();
         let mut failures = Vec::new();
         for source in seen.topics.values().filter(|t| is_user_topic(&t.name) && t.error == 0) {
             let topic = self.note(source);
             if let Some(configs) = settings.get(&source.name) {
                 note_settings(&topic, configs);
+                if topic.set_settings(configs) {
+                    self.store_topic(&topic);
+                }
             }
             let Some((cluster, snapshot)) = &standby else { continue };
-            if topic.mode == TeeMode::Off {
+            if topic.mode() == TeeMode::Off {
                 continue;
             }
             let result = match snapshot {
@@ -117,7 +123,9 @@ impl TopicSync {
     fn note(&self, source: &upstream::Topic) -> Arc<Topic> {
         let topic = match self.catalog.topic(&source.name) {
             Some(topic) => topic,
-            None => register(&self.catalog, &self.config, &source.name, source.id, self.active_ix, self.generation),
+            None => {
+                register(&self.catalog, &self.config.load(), &source.name, source.id, self.active_ix, self.generation)
+            }
         };
         let had = topic.real_id(self.active_ix);
         if !self.catalog.note_real_id(&topic, self.active_ix, source.id) {
@@ -133,7 +141,7 @@ impl TopicSync {
         }
         let grown = topic.grow(source.partitions.len(), |index| {
             let tp = TopicPartition::new(topic.name.clone(), index);
-            Partition::new(tp, topic.mode, PartitionOffsets::born(self.active_ix, self.generation))
+            Partition::new(tp, topic.mode(), PartitionOffsets::born(self.active_ix, self.generation))
         });
         if had.is_none() || !grown.is_empty() {
             self.store_topic(&topic);
@@ -149,6 +157,7 @@ impl TopicSync {
             born_on: self.names[topic.born.0.ix()].clone(),
             born_in: topic.born.1,
             ids: ids.collect::<BTreeMap<_, _>>(),
+            settings: topic.settings(),
         };
         let key = Key::Topic { topic: topic.name.to_string() };
         for cluster in ClusterIx::BOTH {
@@ -225,7 +234,7 @@ impl TopicSync {
     /// As on the active cluster, fitted to the standby's size.
     fn replication(&self, source: &upstream::Topic, standby: &Snapshot) -> i16 {
         let of_source = source.partitions.values().map(|p| p.replicas.len()).max().unwrap_or(1);
-        let wanted = self.config.topics.replication_factor.unwrap_or(i16::try_from(of_source).unwrap_or(1));
+        let wanted = self.config.load().topics.replication_factor.unwrap_or(i16::try_from(of_source).unwrap_or(1));
         wanted.min(i16::try_from(standby.brokers.len()).unwrap_or(i16::MAX)).max(1)
     }
 
@@ -239,32 +248,27 @@ impl TopicSync {
             self.catalog.remove(&topic.name);
             self.applied.lock().remove(&topic.name);
             let Some((cluster, snapshot)) = standby else { continue };
-            if self.config.topics.on_delete == OnDelete::Follow && snapshot.topic(&topic.name).is_some() {
-                if let Err(error) = cluster.delete_topic(&topic.name).await {
-                    tracing::warn!(topic = %topic.name, %error, "the copy on the standby was not deleted");
-                }
+            if self.config.load().topics.on_delete == OnDelete::Follow
+                && snapshot.topic(&topic.name).is_some()
+                && let Err(error) = cluster.delete_topic(&topic.name).await
+            {
+                tracing::warn!(topic = %topic.name, %error, "the copy on the standby was not deleted");
             }
         }
     }
 
-    /// Gives the topics of a cluster that has become active their own settings back.
-    pub async fn restore_own_settings(cluster: &Cluster, configs: &HashMap<Arc<str>, Configs>) {
-        for (topic, own) in configs {
-            let set: Configs = STORED_AS_SENT
-                .iter()
-                .chain(&["message.timestamp.before.max.ms", "message.timestamp.after.max.ms"])
-                .filter_map(|&k| own.get(k).map(|v| (k.to_string(), v.clone())))
-                .collect();
+    /// Gives the topics of a cluster that has become active their own settings back. Until that is done its settings are
+    /// those of copies and must not be taken for the topics' own.
+    async fn restore_own_settings(&self) {
+        for topic in self.catalog.topics().iter().filter(|t| t.mode() != TeeMode::Off) {
+            let own = topic.settings();
+            let set: Configs =
+                COPY_SETTINGS.iter().filter_map(|&(k, _)| own.get(k).map(|v| (k.to_string(), v.clone()))).collect();
             let delete: Vec<&str> = COPY_SETTINGS.iter().map(|(k, _)| *k).filter(|k| !own.contains_key(*k)).collect();
-            if let Err(error) = cluster.alter_topic_configs(topic, &set, &delete).await {
-                tracing::warn!(topic = %topic, %error, "the topic keeps the settings of a copy");
+            if let Err(error) = self.active.alter_topic_configs(&topic.name, &set, &delete).await {
+                tracing::warn!(topic = %topic.name, %error, "the topic keeps the settings of a copy");
             }
         }
-    }
-
-    /// The own settings of all topics, as last seen on the active cluster.
-    pub fn own_settings(&self) -> HashMap<Arc<str>, Configs> {
-        self.own.lock().clone()
     }
 }
 
@@ -296,10 +300,10 @@ fn copy_settings(own: &Configs) -> Configs {
     for (key, value) in COPY_SETTINGS {
         copy.insert(key.into(), value.into());
     }
-    if let Some(max) = copy.get_mut("max.message.bytes") {
-        if let Ok(bytes) = max.parse::<i64>() {
-            *max = bytes.saturating_add(SIZE_SLACK).min(i64::from(i32::MAX)).to_string();
-        }
+    if let Some(max) = copy.get_mut("max.message.bytes")
+        && let Ok(bytes) = max.parse::<i64>()
+    {
+        *max = bytes.saturating_add(SIZE_SLACK).min(i64::from(i32::MAX)).to_string();
     }
     copy
 }

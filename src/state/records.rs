@@ -94,6 +94,9 @@ pub struct TopicRecord {
     pub born_in: Generation,
     /// The topic's own id by cluster name.
     pub ids: std::collections::BTreeMap<String, Uuid>,
+    /// The topic's own settings, as the active cluster has them: the standby's copy has others until it becomes active.
+    #[serde(default)]
+    pub settings: std::collections::BTreeMap<String, String>,
 }
 
 /// Some runs of an offset map, each as differences to the run before (logical start, cluster start) and its length, -1 for

@@ -6,7 +6,7 @@ use super::compare::Scope;
 use crate::catalog::{Progress, StreamState};
 use crate::offsets::OffsetMap;
 
-/// What the clusters answered about their logs, read before [`Seen`].
+/// What the clusters answered about their logs: the standby's end first, the active cluster's next, then [`Seen`].
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ends {
     pub active_start: i64,
@@ -47,13 +47,20 @@ impl Seen {
         self.progress.replicated >= 0
     }
 
-    /// Whether waiting a moment cannot tell more: the stream accounts for all that the standby holds, and either runs or has
-    /// nothing to copy (an open transaction lets it wait for long).
+    /// Whether waiting a moment cannot tell more (an open transaction lets a stream wait for long).
     pub fn settled(&self, ends: &Ends) -> bool {
-        match self.state {
-            StreamState::Diverged(_) => true,
-            _ => self.opened() && self.progress.standby_end >= ends.standby_end && !self.behind(ends),
-        }
+        self.diverged() || (self.opened() && !self.behind(ends) && self.accounts(ends))
+    }
+
+    fn diverged(&self) -> bool {
+        matches!(self.state, StreamState::Diverged(_))
+    }
+
+    /// Whether it is known who wrote each record of the standby. The active cluster's end was read after the standby's, so a
+    /// stream that has come that far has the answers to all its appends below the standby's end; one that stopped sends none.
+    fn accounts(&self, ends: &Ends) -> bool {
+        let Progress { replicated, standby_end, .. } = self.progress;
+        self.diverged() || standby_end >= ends.standby_end || replicated >= ends.active_committed
     }
 
     /// The stream has stopped short of what it could copy. One that merely lags does not wait.
@@ -71,6 +78,11 @@ impl Seen {
             state if !self.opened() => {
                 Some(format!("the stream is not open ({}); compared below logical offset {end} only", state.word()))
             }
+            _ if !self.accounts(ends) => Some(format!(
+                "the stream has not accounted for the standby's offsets {} to {} yet",
+                self.progress.standby_end,
+                ends.standby_end - 1
+            )),
             _ => None,
         }
     }
@@ -79,14 +91,18 @@ impl Seen {
 pub(super) fn bounds(seen: &Seen, ends: &Ends, compacted: bool) -> Bounds {
     let (active, standby, progress) = (&seen.active, &seen.standby, seen.progress);
     let from = active.position_out(ends.active_start).max(standby.position_out(ends.standby_start));
-    let (end, active_until, foreign_from) = if seen.opened() {
-        (active.position_out(progress.replicated), progress.replicated, progress.standby_end)
+    let (end, active_until, standby_until, foreign_from) = if seen.opened() {
+        let (until, foreign) = match seen.accounts(ends) {
+            true => (ends.standby_end, progress.standby_end),
+            false => (progress.standby_end.min(ends.standby_end), i64::MAX),
+        };
+        (active.position_out(progress.replicated), progress.replicated, until, foreign)
     } else {
         // The map up to the standby's log end says what is there.
         let mut filled = standby.clone();
         filled.close_at_cluster(ends.standby_end);
         let end = filled.logical_end();
-        (end, active.position_in(end).min(ends.active_committed), i64::MAX)
+        (end, active.position_in(end).min(ends.active_committed), ends.standby_end, i64::MAX)
     };
     let diverged = match &seen.state {
         StreamState::Diverged(reason) => Some(reason.clone()),
@@ -95,7 +111,7 @@ pub(super) fn bounds(seen: &Seen, ends: &Ends, compacted: bool) -> Bounds {
     Bounds {
         scope: Scope { from, end, foreign_from, compacted },
         active: active.position_in(from).max(ends.active_start)..active_until,
-        standby: standby.position_in(from).max(ends.standby_start).min(ends.standby_end)..ends.standby_end,
+        standby: standby.position_in(from).max(ends.standby_start).min(standby_until)..standby_until,
         active_end: ends.active_end.max(active_until),
         diverged,
         skipped: seen.skipped(ends, end),
@@ -172,10 +188,22 @@ mod tests {
     }
 
     #[test]
+    fn records_are_foreign_only_if_no_append_can_be_under_way() {
+        let level = bounds(&seen(110, 88, StreamState::Tee), &ENDS, false);
+        assert_eq!((level.scope.foreign_from, level.standby, level.skipped), (88, 0..90, None));
+        let stopped = bounds(&seen(99, 88, StreamState::Diverged("foreign".into())), &ENDS, false);
+        assert_eq!((stopped.scope.foreign_from, stopped.standby), (88, 0..90));
+        let busy = bounds(&seen(99, 88, StreamState::CatchUp), &ENDS, false);
+        assert_eq!((busy.scope.foreign_from, busy.standby), (i64::MAX, 0..88));
+        assert!(busy.skipped.unwrap().contains("88 to 89"));
+    }
+
+    #[test]
     fn settled_means_that_the_stream_accounts_for_the_standby() {
         let rows = [
             (seen(100, 90, StreamState::Tee), true),
             (seen(99, 89, StreamState::Tee), false),
+            (seen(110, 89, StreamState::Tee), true),
             (seen(100, 95, StreamState::CatchUp), true),
             (seen(100, 90, waiting()), false),
             (seen(110, 90, waiting()), true),

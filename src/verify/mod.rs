@@ -79,7 +79,7 @@ fn tasks(input: &Input, deadline: Instant) -> Vec<Task> {
     let wanted = |name: &str| input.topic.as_deref().is_none_or(|topic| topic == name);
     let mut tasks = Vec::new();
     for topic in input.catalog.topics().into_iter().filter(|t| wanted(&t.name)) {
-        for partition in topic.partitions().into_iter().filter(|p| p.mode != TeeMode::Off) {
+        for partition in topic.partitions().into_iter().filter(|p| p.mode() != TeeMode::Off) {
             let cuts = partition.offsets.read().cuts().len();
             tasks.push(Task {
                 active: input.active.clone(),

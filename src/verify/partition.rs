@@ -11,12 +11,12 @@ use super::compare::{Compare, Outcome};
 use super::feed::Side;
 use super::missing::MAX_MISSING_KEYS;
 use super::reader::{Reader, offset, out_of_time};
-use crate::catalog::Partition;
+use crate::catalog::{Partition, StreamState};
 use crate::model::ClusterIx;
 use crate::upstream::{Cluster, OffsetSpec};
 
 /// How long a stream may take to account for what the standby already holds (an append whose answer is under way), or to be
-/// opened. What it has not accounted for by then it did not write.
+/// opened.
 const SETTLE_LIMIT: Duration = Duration::from_secs(3);
 /// Pause between two looks at a stream.
 const SETTLE_PAUSE: Duration = Duration::from_millis(20);
@@ -41,7 +41,7 @@ impl Task {
             Ok((seen, bounds)) => self.compare(seen, bounds).await,
             Err(reason) => {
                 let mut outcome = Outcome::default();
-                if let crate::catalog::StreamState::Diverged(reason) = self.partition.state() {
+                if let StreamState::Diverged(reason) = self.partition.state() {
                     outcome.differ(0, || diverged(&reason));
                 }
                 Verified { tp, outcome, skipped: Some(reason) }
@@ -49,7 +49,7 @@ impl Task {
         }
     }
 
-    /// Reads the logs' ends, then what the stream says: in this order, so that a settled stream accounts for all of them.
+    /// Reads the standby's end, the active cluster's, then what the stream says. The order matters: see [`Seen::settled`].
     async fn prepare(&self) -> Result<(Seen, Bounds), String> {
         let tp = &self.partition.tp;
         let ends = Ends {

@@ -1,8 +1,21 @@
 //! The integration tests: whole behaviour against real Apache Kafka with real clients, in one binary, since linking
 //! dominates the build time.
 
+mod copy;
+mod cutover;
+mod disposable;
 mod groups;
+mod house;
+mod positions;
+mod reading;
+mod retries;
+mod rig;
 mod smoke;
+mod standby_loss;
 #[path = "../support/mod.rs"]
 mod support;
+mod three_brokers;
 mod upstream;
+mod verify;
+mod versions;
+mod wire;

@@ -134,7 +134,7 @@ fn each_field_that_differs_is_named() {
         ),
     ];
     for (changed, what) in rows {
-        let outcome = compared(scope(1), vec![plain(&[base.clone()])], vec![plain(&[changed])]);
+        let outcome = compared(scope(1), vec![plain(std::slice::from_ref(&base))], vec![plain(&[changed])]);
         assert_eq!(found(&outcome), [(0, what)]);
         assert_eq!((outcome.records, outcome.fingerprints), (1, 0));
     }
@@ -237,7 +237,7 @@ fn masked_ranges_are_passed_over_and_foreign_records_are_not() {
     // Somebody wrote to the standby itself; nothing was copied to offsets 7 and 8.
     let limits = Scope { foreign_from: 7, ..scope(12) };
     let planted = batch(&numbered(20..22), -13, Codec::None, CREATE);
-    let outcome = ran((new.clone(), old), limits, active(), standby(&[planted.clone()])).finish();
+    let outcome = ran((new.clone(), old), limits, active(), standby(std::slice::from_ref(&planted))).finish();
     let what = "only on the standby: 2 records at its offsets 7 to 8, which nobody copied there";
     assert_eq!(found(&outcome), [(12, what)]);
     // Also where the standby's map has no run for it.

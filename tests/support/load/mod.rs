@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use super::checker::{History, RecordId};
 use super::wait::wait_until;
 use observe::Observed;
-pub use observe::{ClientError, Progress};
+pub use observe::{ClientError, Gaps, Progress};
 
 /// Keys of one producer are numbered from its own number times this.
 pub const KEYS_PER_PRODUCER: u32 = 1000;
@@ -123,6 +123,16 @@ impl Load {
             (self.producers.is_empty() || now.acknowledged >= goal.acknowledged + more)
                 && (self.consumers.is_empty() || now.consumed >= goal.consumed + more)
         });
+    }
+
+    /// Begins to measure silences anew; [`Self::window`] tells of what came after.
+    pub fn open_window(&self) {
+        self.observed.open_window();
+    }
+
+    /// (producers, consumers) since the last [`Self::open_window`].
+    pub fn window(&self) -> (Gaps, Gaps) {
+        self.observed.window()
     }
 
     /// Ends the producers: what was sent gets up to `drain` for its acknowledgement.

@@ -39,6 +39,15 @@ pub(super) struct Observed {
     errors: Mutex<Vec<(bool, ClientError)>>,
 }
 
+/// How one side (producers or consumers) fared since a window was opened.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Gaps {
+    /// The longest silence of a partition that ended in the window; it may have begun before.
+    pub longest: Duration,
+    /// From the opening until every partition had been heard of again; `None` while one has not.
+    pub resumed: Option<Duration>,
+}
+
 /// Sightings in order, and the gaps between them per partition.
 #[derive(Default)]
 struct Side {
@@ -46,13 +55,24 @@ struct Side {
     last: HashMap<i32, Instant>,
     highest: HashMap<i32, i64>,
     longest: Duration,
+    window: Option<Window>,
+}
+
+struct Window {
+    opened: Instant,
+    longest: Duration,
+    /// First sighting of each partition in the window.
+    first: HashMap<i32, Instant>,
 }
 
 impl Side {
     fn add(&mut self, seen: Seen) {
         let now = Instant::now();
-        if let Some(last) = self.last.insert(seen.partition, now) {
-            self.longest = self.longest.max(now - last);
+        let gap = self.last.insert(seen.partition, now).map(|last| now - last).unwrap_or_default();
+        self.longest = self.longest.max(gap);
+        if let Some(window) = &mut self.window {
+            window.longest = window.longest.max(gap);
+            window.first.entry(seen.partition).or_insert(now);
         }
         let highest = self.highest.entry(seen.partition).or_insert(seen.offset);
         *highest = seen.offset.max(*highest);
@@ -63,6 +83,13 @@ impl Side {
     fn close(&mut self, end: Instant) {
         let silent = self.last.values().map(|&last| end.saturating_duration_since(last)).max();
         self.longest = self.longest.max(silent.unwrap_or_default());
+    }
+
+    fn gaps(&self) -> Gaps {
+        let Some(window) = &self.window else { return Gaps::default() };
+        let all = self.last.keys().all(|partition| window.first.contains_key(partition));
+        let last = window.first.values().max().map(|&last| last.saturating_duration_since(window.opened));
+        Gaps { longest: window.longest, resumed: last.filter(|_| all) }
     }
 }
 
@@ -154,6 +181,19 @@ impl Observed {
         acknowledged.iter().all(|(partition, goal)| consumed.highest.get(partition).is_some_and(|at| at >= goal))
     }
 
+    /// Opens a window on both sides, in place of the last one.
+    pub fn open_window(&self) {
+        let opened = Instant::now();
+        for side in [&self.acknowledged, &self.consumed] {
+            locked(side).window = Some(Window { opened, longest: Duration::ZERO, first: HashMap::new() });
+        }
+    }
+
+    /// (producers, consumers) since the window was opened.
+    pub fn window(&self) -> (Gaps, Gaps) {
+        (locked(&self.acknowledged).gaps(), locked(&self.consumed).gaps())
+    }
+
     pub fn outcome(&self) -> Outcome {
         let acknowledged = locked(&self.acknowledged);
         let consumed = locked(&self.consumed);
@@ -179,6 +219,7 @@ fn is_retried(code: RDKafkaErrorCode) -> bool {
             | Resolve
             | CoordinatorLoadInProgress
             | CoordinatorNotAvailable
+            | WaitingForCoordinator
             | NotCoordinator
             | NotLeaderForPartition
             | LeaderNotAvailable

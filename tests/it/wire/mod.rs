@@ -1,0 +1,7 @@
+//! The wire as clients see it, by raw requests: every API against the broker's own answer, bad frames, order, ids.
+
+mod apis;
+mod cases;
+mod expect;
+mod frames;
+mod raw;
