@@ -148,7 +148,7 @@ const RECALL_BYTES: i32 = 1 << 20;
 /// A proxy that was just started knows no batches: it reads the newest ones of the active cluster's log. Best effort, since
 /// the brokers remember some themselves.
 async fn recall_duplicates(direction: &Direction, partition: &Partition, active: Log) {
-    if partition.duplicates.lock().producers() > 0 {
+    if partition.is_recalled() {
         return;
     }
     let mut next = active.start.max(active.end - RECALL_OFFSETS);
@@ -173,6 +173,7 @@ async fn recall_duplicates(direction: &Direction, partition: &Partition, active:
             return;
         }
     }
+    partition.set_recalled();
 }
 
 /// The standby's last record must be the active cluster's record of the same logical offset: else somebody else wrote there,
