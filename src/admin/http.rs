@@ -22,6 +22,7 @@ use super::types::{
     TranslateQuery, Translation, VerifyReport, VerifyRequest,
 };
 use super::{Admin, Control, ControlError, PROGRESS_CAPACITY, guard, metrics};
+use crate::catalog::TEE_BUDGET;
 use crate::model::Generation;
 
 /// Request bodies are a few small fields.
@@ -182,6 +183,7 @@ async fn openapi() -> Response {
 /// A proxy that cannot say its status still shows its counters.
 async fn prometheus(State(admin): Shared) -> Response {
     let ready = admin.control.ready().is_ok();
+    metrics::buffer_bytes(metrics::Pool::Tee).set(TEE_BUDGET.used() as f64);
     let mut page = admin.metrics.render();
     match admin.control.status().await {
         Ok(status) => page.push_str(&metrics::gauges(&status, ready, admin.per_partition)),

@@ -180,6 +180,35 @@ pub fn buffer_bytes(pool: Pool) -> &'static Gauge {
     slot.get_or_init(|| gauge!("kafka_standby_buffer_bytes", "pool" => label))
 }
 
+/// Counts something in a gauge for as long as this lives.
+pub struct Counted {
+    gauge: &'static Gauge,
+    amount: f64,
+}
+
+impl Counted {
+    /// An open connection.
+    pub fn connection(side: Side) -> Self {
+        Counted::new(connections(side), 1.0)
+    }
+
+    /// Bytes that wait.
+    pub fn bytes(pool: Pool, bytes: usize) -> Self {
+        Counted::new(buffer_bytes(pool), bytes as f64)
+    }
+
+    fn new(gauge: &'static Gauge, amount: f64) -> Self {
+        gauge.increment(amount);
+        Counted { gauge, amount }
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.gauge.decrement(self.amount);
+    }
+}
+
 /// Counts a closed connection by its cause, a constant of the caller: `disconnects_total{side,cause}`.
 pub fn disconnect(side: Side, cause: &'static str) {
     let side = match side {
@@ -242,7 +271,8 @@ mod tests {
         api(126, "TestApi").seconds.record(0.002);
         tee_batches(TeeResult::Overflow).increment(2);
         bytes(Direction::ClientIn).increment(5);
-        buffer_bytes(Pool::Tee).set(7.0);
+        let _kept = Counted::bytes(Pool::Held, 9);
+        drop(Counted::bytes(Pool::Held, 5));
         disconnect(Side::Cluster, "test_only");
         upstream_seconds("east", "TestApi").record(0.1);
         let text = install().unwrap().render();
@@ -253,7 +283,7 @@ mod tests {
             "kafka_standby_request_seconds_bucket{api=\"TestApi\",le=\"0.0025\"} 1",
             "kafka_standby_tee_batches_total{result=\"overflow\"} 2",
             "kafka_standby_bytes_total{direction=\"client_in\"} 5",
-            "kafka_standby_buffer_bytes{pool=\"tee\"} 7",
+            "kafka_standby_buffer_bytes{pool=\"held\"} 9",
             "kafka_standby_disconnects_total{side=\"cluster\",cause=\"test_only\"} 1",
             "kafka_standby_upstream_request_seconds_count{cluster=\"east\",api=\"TestApi\"} 1",
             "# TYPE kafka_standby_requests_total counter",

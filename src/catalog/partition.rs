@@ -225,11 +225,18 @@ impl Partition {
     }
 
     /// Hands a batch that the active cluster has just acknowledged to the stream. A full buffer drops it: the stream then
-    /// finds the gap and fetches it.
-    pub fn tee(&self, item: TeeItem) {
+    /// finds the gap and fetches it. `false`: it was dropped.
+    pub fn tee(&self, item: TeeItem) -> bool {
         let end = item.next_offset;
-        self.with_tee(|tee| if TEE_BUDGET.has_room() { tee.push(item) } else { tee.see_end(end) });
+        let taken = self.with_tee(|tee| {
+            if TEE_BUDGET.has_room() {
+                return tee.push(item);
+            }
+            tee.see_end(end);
+            false
+        });
         self.wake.notify_one();
+        taken
     }
 
     /// Tells the stream that there is something to fetch up to `active_end` (0: unknown).

@@ -82,6 +82,10 @@ impl Translate for View {
         if real_id.is_nil() {
             return real_id;
         }
+        if name.is_some_and(|name| self.hidden(name)) {
+            self.catalog.hide(real_id);
+            return real_id;
+        }
         if let Some(topic) = self.catalog.topic_by_real_id(self.active, real_id) {
             return topic.virtual_id;
         }
@@ -99,6 +103,9 @@ impl Translate for View {
     }
 
     fn topic_name(&self, virtual_id: Uuid) -> Option<String> {
+        if self.catalog.is_hidden(virtual_id) {
+            return Some(STATE_TOPIC.to_owned());
+        }
         self.catalog.topic_by_id(virtual_id).map(|t| t.name.to_string())
     }
 

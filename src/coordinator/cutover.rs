@@ -17,10 +17,12 @@ use crate::cutover::{Command, Cutover, Event, Kind, Outcome, Phase, Wish};
 use crate::offsets::Cut;
 use crate::state::records::CUTS_PER_RECORD;
 use crate::state::{CutRecord, GenerationRecord, InSyncRecord, Key};
-use crate::upstream::OffsetSpec;
+use crate::upstream::{Cluster, OffsetSpec, PerPartition, UpstreamError};
 
 /// How long a cluster gets to show that it is there.
 const PROBE: Duration = Duration::from_secs(3);
+/// How long the lost cluster gets to show that it is not lost.
+const ALIVE: Duration = Duration::from_millis(100);
 /// How long a failover lets connections come to rest by themselves; then they are closed. An acknowledgement that waits for
 /// the standby, which is alive, gets through in that time.
 const GIVE_UP: Duration = Duration::from_millis(150);
@@ -200,13 +202,21 @@ impl Drive<'_> {
             return Event::Failed(vec![format!("the standby {} cannot be reached: {error}", self.house.name(to))]);
         }
         // What would be lost, for the one who decides; taken again when nothing moves any more.
-        self.take_stock(false).await
+        let event = self.take_stock(false).await;
+        if let Some(active) = self.house.cluster(self.roles.active)
+            && active.reachable(ALIVE).await
+        {
+            let name = self.house.name(self.roles.active);
+            self.warnings.push(format!("{name} still answers: a switchover would lose nothing"));
+        }
+        event
     }
 
     async fn hold(&mut self) -> Event {
         let hard = self.kind == Kind::Failover;
         let limit = self.house.live.load().limits.hold_deadline;
-        let deadline = if hard { Instant::now() + GIVE_UP } else { (Instant::now() + limit).min(self.deadline) };
+        self.deadline = self.deadline.min(Instant::now() + limit);
+        let deadline = if hard { Instant::now() + GIVE_UP } else { self.deadline };
         let quiet = self.house.gate.hold(hard, deadline).await;
         if quiet || hard {
             return Event::Succeeded;
@@ -219,10 +229,9 @@ impl Drive<'_> {
         let from = self.roles.active;
         let Some(active) = self.house.cluster(from).cloned() else { return Event::Failed(vec![]) };
         let partitions = self.copied();
-        let tps: Vec<_> = partitions.iter().map(|p| p.tp.clone()).collect();
-        let ends = match active.list_offsets(&tps, OffsetSpec::Latest).await {
+        let ends = match self.ends(&active, &partitions).await {
             Ok(ends) => ends,
-            Err(error) => return Event::Failed(vec![format!("the active cluster's ends cannot be read: {error}")]),
+            Err(reason) => return Event::Failed(vec![reason]),
         };
         let mut reasons = Vec::new();
         for partition in &partitions {
@@ -254,6 +263,22 @@ impl Drive<'_> {
             self.cuts.push((partition, cut));
         }
         Event::Succeeded
+    }
+
+    /// Where the logs of the active cluster end, with no transaction open in them.
+    async fn ends(&mut self, active: &Cluster, partitions: &[Arc<Partition>]) -> Result<PerPartition<i64>, String> {
+        let tps: Vec<_> = partitions.iter().map(|p| p.tp.clone()).collect();
+        let unread = |e: UpstreamError| format!("the active cluster's ends cannot be read: {e}");
+        let stable = active.list_offsets(&tps, OffsetSpec::LatestCommitted).await.map_err(unread)?;
+        let ends = active.list_offsets(&tps, OffsetSpec::Latest).await.map_err(unread)?;
+        if stable == ends {
+            return Ok(ends);
+        }
+        let aborted = super::transactions::abort_open(active, self.deadline).await?;
+        if !aborted.is_empty() {
+            self.warnings.push(format!("open transactions were aborted: {}", aborted.join(", ")));
+        }
+        active.list_offsets(&tps, OffsetSpec::Latest).await.map_err(unread)
     }
 
     /// Failover: reads where the standby's copies end, and works out what they lack. `last`: stops the streams first, so

@@ -10,6 +10,7 @@ mod generation;
 mod house;
 mod start;
 mod status;
+mod transactions;
 mod witness;
 
 use std::sync::Arc;

@@ -111,17 +111,21 @@ impl Rehome {
         // Version 0 has no rebalance timeout: the session timeout stands for it (KIP-62).
         let limit = if version == 0 { join.session_timeout_ms } else { join.rebalance_timeout_ms };
         let rule = self.members.lock().join(who, join.group_instance_id.as_deref(), millis(limit), self.now());
+        // Without an id it is given one at once (KIP-394). The group would wait for an id whose reply nobody saw.
+        let at_once =
+            version >= 4 && join.group_instance_id.is_none() && (rule != Join::Native || who.member.is_empty());
+        let reply = || if at_once { Reply::AtOnce } else { Reply::Rewrite };
         if rule == Join::Native {
-            return Ok(as_it_is());
+            return Ok(JoinRule::Send { body: None, reply: reply() });
         }
         self.knock(&join.group_id);
         self.hold(&join.group_id, generation).await;
         if rule == Join::Fresh {
-            return Ok(as_it_is());
+            return Ok(JoinRule::Send { body: None, reply: reply() });
         }
         tracing::debug!(group = %join.group_id.as_str(), member = %join.member_id, "member re-homed");
         join.member_id = StrBytes::default();
-        Ok(JoinRule::Send { body: Some(encode(&join, version)?), reply: Reply::Rewrite })
+        Ok(JoinRule::Send { body: Some(encode(&join, version)?), reply: reply() })
     }
 
     fn leave(&self, generation: u32, version: i16, leave: &LeaveGroupRequest) -> Result<JoinRule, String> {
@@ -152,6 +156,12 @@ impl Rehome {
         let translated = rewrite::request(OFFSET_COMMIT, version, outside.as_ref().unwrap_or(body), &**view);
         let body = translated.map_err(|e| e.to_string())?.or(outside);
         Ok(JoinRule::Send { body, reply: Reply::Rewrite })
+    }
+
+    /// See [`Members::take_unjoined`].
+    #[must_use]
+    pub fn take_unjoined(&self, generation: u32) -> Vec<(String, Vec<String>)> {
+        self.members.lock().take_unjoined(generation)
     }
 
     /// A reply as the cluster gave it. Members that neither the cluster nor this memory knows may be left from the

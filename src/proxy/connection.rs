@@ -21,11 +21,11 @@ use super::gate::{self, Pass};
 use super::pending::{self, Pending, Reply};
 use super::replies::{self, Cut, ToReplies};
 use super::{Context, Entrance, fetch, local, produce};
-use crate::admin::metrics::{self, Direction, RequestResult, Side};
+use crate::admin::metrics::{self, Counted, Direction, Pool, RequestResult, Side};
 use crate::catalog::View;
 use crate::groups::JoinRule;
 use crate::rewrite;
-use crate::wire::apis::How;
+use crate::wire::apis::{self, How};
 use crate::wire::{frame, guard, header::RequestHeader, schema};
 
 /// Bytes asked of a socket at a time.
@@ -111,7 +111,7 @@ impl Connection {
     async fn run(&mut self) -> End {
         let mut again = Vec::new();
         loop {
-            let pass = match self.wait_for_gate().await {
+            let pass = match self.wait_for_gate(&again).await {
                 Ok(pass) => pass,
                 Err(end) => return end,
             };
@@ -128,8 +128,10 @@ impl Connection {
     }
 
     /// Waits at the gate. A client that closes its socket meanwhile has given its requests up: they are dropped.
-    async fn wait_for_gate(&mut self) -> Result<Pass, End> {
+    async fn wait_for_gate(&mut self, again: &[Pending]) -> Result<Pass, End> {
         let gate = self.context.gate.clone();
+        let held = self.buffer.len() + again.iter().map(|pending| pending.frame.len()).sum::<usize>();
+        let _held = Counted::bytes(Pool::Held, held);
         let pass = tokio::select! {
             pass = gate.pass() => pass,
             end = gone(&self.client) => return Err(end),
@@ -221,31 +223,42 @@ impl Connection {
         let advertised = self.context.advertised.load_full();
         if key == pending::API_VERSIONS {
             let reply = local::api_versions(&advertised, &header).map_err(End::Frame)?;
+            metrics::request(key, "ApiVersions", RequestResult::Answered);
             return self.send(ToReplies::Pending(Pending { header, frame, reply: Reply::Local(reply) })).await;
         }
-        let row = advertised.accept(key, header.api_version).map_err(|refusal| End::Refused(refusal.to_string()))?;
-        let result = if row.how == How::Forward { RequestResult::Forwarded } else { RequestResult::Rewritten };
-        metrics::request(key, row.name, result);
+        let row = advertised.accept(key, header.api_version).map_err(|refusal| {
+            metrics::request(key, apis::row(key).map_or("other", |row| row.name), RequestResult::Refused);
+            End::Refused(refusal.to_string())
+        })?;
         if row.how == How::Forward {
+            metrics::request(key, row.name, RequestResult::Forwarded);
             let pending = Pending { header, frame, reply: Reply::Forward };
             return self.send_on(session, pending, None).await;
         }
         let body = frame.slice(header.body_offset.min(frame.len())..);
-        let bad = |reason: String| End::Request { api: row.name, reason };
+        let bad = |reason: String| {
+            metrics::request(key, row.name, RequestResult::Refused);
+            End::Request { api: row.name, reason }
+        };
         guard::check(guard::Kind::Request, key, header.api_version, &body).map_err(|e| bad(e.to_string()))?;
-        self.rewrite(session, header, frame, body).await.map_err(|e| match e {
-            Failure::Bad(reason) => bad(reason),
-            Failure::End(end) => end,
-        })
+        match self.rewrite(session, header, frame, body).await {
+            Ok(result) => {
+                metrics::request(key, row.name, result);
+                Ok(())
+            }
+            Err(Failure::Bad(reason)) => Err(bad(reason)),
+            Err(Failure::End(end)) => Err(end),
+        }
     }
 
+    /// Says whether the request went on or the proxy answers it.
     async fn rewrite(
         &mut self,
         session: &mut Session,
         header: RequestHeader,
         frame: Bytes,
         body: Bytes,
-    ) -> Result<(), Failure> {
+    ) -> Result<RequestResult, Failure> {
         let view = session.view.clone();
         let (key, version) = (header.api_key, header.api_version);
         let (reply, out) = match key {
@@ -259,12 +272,12 @@ impl Connection {
                         self.upstream(session).await?;
                         Self::write_on(session, &header, &frame, body).await?;
                         context.kick_all();
-                        return Ok(());
+                        return Ok(RequestResult::Rewritten);
                     }
                     (Reply::Produce(Box::new(context)), Some(body))
                 }
                 produce::Taken::Answered(context) => (Reply::Produce(Box::new(context)), None),
-                produce::Taken::Dropped => return Ok(()),
+                produce::Taken::Dropped => return Ok(RequestResult::Answered),
             },
             pending::FETCH => (Reply::Fetch, Some(fetch::request(&view, version, &body)?)),
             pending::JOIN_GROUP
@@ -279,9 +292,10 @@ impl Connection {
         };
         let pending = Pending { header, frame, reply };
         match out {
-            Some(body) => Ok(self.send_on(session, pending, body).await?),
-            None => Ok(self.send(ToReplies::Pending(pending)).await?),
+            Some(body) => self.send_on(session, pending, body).await.map(|()| RequestResult::Rewritten),
+            None => self.send(ToReplies::Pending(pending)).await.map(|()| RequestResult::Answered),
         }
+        .map_err(Failure::End)
     }
 
     /// Group requests: members of an earlier generation are re-homed, all else goes through with offsets translated.
@@ -322,6 +336,8 @@ impl Connection {
         body: Option<Bytes>,
     ) -> Result<(), End> {
         let upstream = session.upstream.as_mut().ok_or(End::Upstream)?;
+        let size = body.as_ref().map_or(frame.len(), |body| header.body_offset + body.len());
+        metrics::bytes(Direction::ClusterOut).increment(size as u64);
         let written = match body {
             None => write_frame(upstream, &[frame]).await,
             Some(body) => {

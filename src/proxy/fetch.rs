@@ -8,16 +8,15 @@ use bytes::{Bytes, BytesMut};
 use kafka_protocol::messages::fetch_request::FetchRequest;
 use kafka_protocol::messages::fetch_response::{FetchResponse, PartitionData};
 use kafka_protocol::protocol::{Decodable, Encodable};
-use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::Context;
-use crate::catalog::{Partition, View};
-use crate::config::TeeMode;
+use crate::catalog::{InSync, Partition, View};
+use crate::config::{LossPolicy, TeeMode};
 use crate::records::Batches;
 use crate::rewrite::{self, Translate};
 
-/// How long a reply may wait for the standby to get what it shows; then it is cut short there.
+/// How long a reply waits before it shows that nothing can be shown yet.
 const SHOW_WAIT: Duration = Duration::from_millis(100);
 
 pub fn request(view: &View, version: i16, body: &Bytes) -> Result<Option<Bytes>, String> {
@@ -31,9 +30,7 @@ pub async fn reply(
     request: &Bytes,
     body: &Bytes,
 ) -> Result<Bytes, String> {
-    let _ = context;
     let mut reply = FetchResponse::decode(&mut body.clone(), version).map_err(|e| e.to_string())?;
-    let deadline = Instant::now() + SHOW_WAIT;
     for topic in &mut reply.responses {
         let known = match topic.topic_id {
             id if id == Uuid::nil() => view.catalog.topic(&topic.topic),
@@ -43,7 +40,7 @@ pub async fn reply(
         for data in &mut topic.partitions {
             let Some(partition) = known.partition(data.partition_index) else { continue };
             if known.mode() == TeeMode::Sync && partition.in_sync() {
-                cap(&partition, data, deadline).await;
+                cap(context, view, &partition, data).await;
             }
             let end = partition.offsets.read().map(view.active).position_out(data.high_watermark.max(0));
             partition.expose(end);
@@ -57,26 +54,41 @@ pub async fn reply(
 }
 
 /// Shows only what the standby has. A consumer that read further could see the records a second time after a failover,
-/// at other offsets.
-async fn cap(partition: &Arc<Partition>, data: &mut PartitionData, deadline: Instant) {
-    if data.high_watermark < 0 || partition.progress().replicated >= data.high_watermark {
+/// at other offsets. A standby that stays silent leaves the in-sync state for a reader as it does for a writer.
+async fn cap(context: &Context, view: &View, partition: &Arc<Partition>, data: &mut PartitionData) {
+    let floor = {
+        let offsets = partition.offsets.read();
+        let cut = offsets.cuts().last().map_or(0, |&(_, logical)| logical);
+        // Below the last cut both clusters have everything, whatever the stream has told since.
+        offsets.map(view.active).position_in(cut)
+    };
+    let crossed = || partition.progress().replicated.max(floor);
+    if data.high_watermark < 0 || crossed() >= data.high_watermark {
         return;
     }
     partition.kick(data.high_watermark);
-    let shown = data.records.as_ref().and_then(last_offset);
-    if let Some(end) = shown {
-        let _ = partition.replicated(end, deadline).await;
+    if let Some(end) = data.records.as_ref().and_then(last_offset).filter(|&end| crossed() < end) {
+        let tee = &context.live.load_full().tee;
+        // What an open transaction keeps from crossing is no fault of the standby.
+        let stable = data.last_stable_offset.max(0);
+        let limit = if end <= stable { tee.sync_timeout } else { SHOW_WAIT };
+        let silent = partition.replicated_within(end, limit).await == InSync::TimedOut && end <= stable;
+        if silent && tee.on_standby_loss == LossPolicy::Degrade {
+            let left = context.house.leave_in_sync(partition).await;
+            let _ =
+                left.inspect_err(|reason| tracing::warn!(partition = %partition.tp, %reason, "records stay unseen"));
+        }
     }
-    let replicated = partition.progress().replicated;
-    if replicated >= data.high_watermark || !partition.in_sync() {
+    let crossed = crossed();
+    if crossed >= data.high_watermark || !partition.in_sync() {
         return;
     }
-    data.high_watermark = replicated.max(0);
+    data.high_watermark = crossed.max(0);
     data.last_stable_offset = data.last_stable_offset.min(data.high_watermark);
     if let Some(records) = &mut data.records {
         let keep: usize = Batches::new(records.clone())
             .map_while(Result::ok)
-            .take_while(|b| b.header().next_offset() <= replicated)
+            .take_while(|b| b.header().next_offset() <= crossed)
             .map(|b| b.bytes().len())
             .sum();
         records.truncate(keep);

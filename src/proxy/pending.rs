@@ -11,6 +11,9 @@ pub enum Reply {
     Forward,
     /// From upstream, rewritten by the API's rule.
     Rewrite,
+    /// As `Rewrite`, for a request that the broker answers without waiting for anything and notes something down with:
+    /// a cutover waits for the reply.
+    AtOnce,
     Fetch,
     /// Also where nothing was sent upstream because every batch is a retry that is stored already (`all_answered`).
     Produce(Box<ProduceContext>),
@@ -37,6 +40,10 @@ impl Pending {
             Reply::Produce(context) => context.all_answered,
             _ => false,
         }
+    }
+
+    pub fn is_answered_at_once(&self) -> bool {
+        matches!(self.reply, Reply::AtOnce)
     }
 
     /// May be asked again on another connection or cluster without harm, so a cutover does not wait for it: long polls, and

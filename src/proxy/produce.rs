@@ -25,6 +25,7 @@ use crate::wire::header::RequestHeader;
 const NONE: i16 = 0;
 const NOT_ENOUGH_REPLICAS_AFTER_APPEND: i16 = 20;
 const UNKNOWN_TOPIC_OR_PARTITION: i16 = 3;
+const UNKNOWN_TOPIC_ID: i16 = 100;
 const INVALID_REQUEST: i16 = 42;
 const INVALID_RECORD: i16 = 87;
 const OUT_OF_ORDER_SEQUENCE: i16 = 45;
@@ -102,6 +103,9 @@ pub async fn request(
             entry.answer = Some(Answer::Error(INVALID_REQUEST, "a partition is named twice in one produce request"));
         }
     }
+    if request.acks == 0 {
+        refuse_unanswerable(&entries)?;
+    }
     let answered = entries.iter().filter(|e| e.answer.is_some()).count();
     let all_answered = answered > 0 && answered == entries.len();
     let context = ProduceContext { acks: request.acks, version, entries, all_answered, view: view.clone() };
@@ -124,6 +128,20 @@ pub async fn request(
     let rest = rest.freeze();
     let body = rewrite::request(header.api_key, version, &rest, &**view).map_err(|e| e.to_string())?.unwrap_or(rest);
     Ok(Taken::Forward { context, body: Some(body) })
+}
+
+/// Nobody reads a reply to `acks=0`: an error closes the connection, as it does at a broker, or the producer would lose its
+/// records without a sign.
+fn refuse_unanswerable(entries: &[Entry]) -> Result<(), String> {
+    let errors = entries.iter().filter_map(|e| match &e.answer {
+        Some(Answer::Error(code, reason)) => Some((e, code, reason)),
+        _ => None,
+    });
+    let mut errors = errors.map(|(e, code, reason)| {
+        let topic = if e.topic.id.is_nil() { e.topic.name.clone() } else { e.topic.id.to_string() };
+        format!("acks=0 and error {code} for {topic}-{}: {reason}", e.index)
+    });
+    errors.next().map_or(Ok(()), Err)
 }
 
 fn known(view: &View, version: i16, key: &TopicKey) -> Option<Arc<Topic>> {
@@ -151,8 +169,10 @@ fn entry(
     let batch = records.and_then(|r| BatchHeader::parse(r).ok().map(|h| (h, r.clone())));
     let answer = if !first {
         Some(Answer::Error(INVALID_REQUEST, ""))
-    } else if view.hidden(&key.name) {
+    } else if key.id.is_nil() && view.hidden(&key.name) {
         Some(Answer::Error(UNKNOWN_TOPIC_OR_PARTITION, ""))
+    } else if view.catalog.is_hidden(key.id) {
+        Some(Answer::Error(UNKNOWN_TOPIC_ID, ""))
     } else {
         batch.as_ref().and_then(|(header, _)| check(header, partition.as_ref().map(|(_, p)| p)))
     };
@@ -261,8 +281,8 @@ fn stored(view: &View, acks: i16, entry: &Entry, answer: &mut PartitionProduceRe
         && !header.is_transactional()
         && header.size() == batch.len();
     if as_sent {
-        partition.tee(TeeItem { base_offset: base, next_offset: next, batch: batch.clone() });
-        metrics::tee_batches(TeeResult::Fed).increment(1);
+        let taken = partition.tee(TeeItem { base_offset: base, next_offset: next, batch: batch.clone() });
+        metrics::tee_batches(if taken { TeeResult::Fed } else { TeeResult::Overflow }).increment(1);
     } else {
         partition.kick(next);
         metrics::tee_batches(TeeResult::NotVerbatim).increment(1);

@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::connection::{End, write_frame};
 use super::pending::{self, Pending, Reply};
 use super::{Context, fetch, local, produce};
-use crate::admin::metrics::{self, Direction};
+use crate::admin::metrics::{self, Counted, Direction, RequestResult, Side};
 use crate::catalog::View;
 use crate::rewrite;
 use crate::wire::{apis, frame, guard, header};
@@ -48,6 +48,7 @@ struct Upstream {
     read: OwnedReadHalf,
     buffer: BytesMut,
     view: Arc<View>,
+    _open: Counted,
 }
 
 struct Replies {
@@ -56,6 +57,16 @@ struct Replies {
     queue: VecDeque<Pending>,
     upstream: Option<Upstream>,
     quieten: Option<(bool, oneshot::Sender<Cut>)>,
+}
+
+impl Drop for Replies {
+    /// What is still waited for will not be answered.
+    fn drop(&mut self) {
+        for pending in self.queue.iter().filter(|pending| !pending.is_answered()) {
+            let key = pending.header.api_key;
+            metrics::request(key, apis::row(key).map_or("other", |row| row.name), RequestResult::Failed);
+        }
+    }
 }
 
 /// Runs until the client or the broker is gone.
@@ -96,7 +107,7 @@ async fn next_reply(upstream: &mut Option<Upstream>, context: &Context) -> Resul
         up.buffer.reserve(READ_CHUNK);
         match up.read.read_buf(&mut up.buffer).await {
             Ok(0) => return Err(End::Upstream),
-            Ok(_) => {}
+            Ok(n) => metrics::bytes(Direction::ClusterIn).increment(n as u64),
             Err(e) => return Err(End::UpstreamIo(e)),
         }
     }
@@ -107,7 +118,8 @@ impl Replies {
     fn note(&mut self, message: ToReplies) {
         match message {
             ToReplies::Upstream { read, view } => {
-                self.upstream = Some(Upstream { read, buffer: BytesMut::new(), view });
+                let open = Counted::connection(Side::Cluster);
+                self.upstream = Some(Upstream { read, buffer: BytesMut::new(), view, _open: open });
             }
             ToReplies::Pending(pending) => self.queue.push_back(pending),
             ToReplies::Quieten { hard, done } => self.quieten = Some((hard, done)),
@@ -134,7 +146,8 @@ impl Replies {
     fn try_quieten(&mut self) {
         let Some((hard, _)) = &self.quieten else { return };
         let cuttable = self.queue.iter().all(Pending::can_be_cut);
-        if !cuttable && !hard {
+        let soon = self.queue.iter().any(Pending::is_answered_at_once);
+        if (!cuttable || soon) && !hard {
             return;
         }
         self.upstream = None;

@@ -40,6 +40,9 @@ struct Log {
 
 pub async fn open(direction: &Direction, partition: &Partition) -> Result<Opened, OpenError> {
     let tp = &partition.tp;
+    if direction.catalog.topic(&tp.topic).is_some_and(|t| !t.keeps_copies(direction.generation)) {
+        return Err(OpenError::NotYet("the standby's topic does not have the settings of a copy yet".into()));
+    }
     let standby = log(&direction.standby, tp).await.map_err(|e| OpenError::NotYet(format!("standby: {e}")))?;
     let active = log(&direction.active, tp).await.map_err(|e| OpenError::NotYet(format!("active cluster: {e}")))?;
     let epoch_end = log_end(&direction.standby, tp).await.map_err(OpenError::NotYet)?;
@@ -65,7 +68,9 @@ pub async fn open(direction: &Direction, partition: &Partition) -> Result<Opened
             compare_tails(direction, tp, &filled, from, standby, active).await?;
         }
         // Behind a cut that this cluster lost, copying begins at the generation's first offset.
-        let cut = offsets.cuts().last().filter(|_| !open_ended).map_or(0, |&(_, logical)| logical);
+        // If its log ends even below what it had, what is missing there is copied again.
+        let whole = !open_ended && standby.end >= to.cluster_end();
+        let cut = offsets.cuts().last().filter(|_| whole).map_or(0, |&(_, logical)| logical);
         filled.logical_end().max(cut)
     };
     let next = from.position_in(logical);

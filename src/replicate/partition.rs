@@ -13,6 +13,7 @@ use in_sync::Return;
 
 use super::Direction;
 use super::open::{OpenError, Opened, open};
+use crate::admin::metrics::{self, TeeResult};
 use crate::catalog::{Partition, StreamState};
 use crate::records::Batches;
 use crate::state::records::RUNS_PER_RECORD;
@@ -133,6 +134,9 @@ impl Stream {
                 continue;
             }
             gap_since = None;
+            if first.is_some() {
+                metrics::tee_batches(TeeResult::Gap).increment(1);
+            }
             match self.catch_up().await {
                 Ok(true) => empty = EMPTY_WAIT.0,
                 Ok(false) => {

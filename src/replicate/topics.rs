@@ -9,7 +9,7 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use uuid::Uuid;
 
-use crate::catalog::{Catalog, Partition, Topic};
+use crate::catalog::{Catalog, Partition, STATE_TOPIC, Topic};
 use crate::config::{Config, OnDelete, TeeMode};
 use crate::model::{ClusterIx, Generation, TopicPartition};
 use crate::offsets::PartitionOffsets;
@@ -83,6 +83,10 @@ impl TopicSync {
             Some(cluster) => Some((cluster, cluster.refresh().await.map_err(|e| format!("standby: {e}")))),
             None => None,
         };
+        let standby_seen = standby.iter().filter_map(|(_, seen)| seen.as_ref().ok());
+        for own in std::iter::once(&seen).chain(standby_seen).filter_map(|seen| seen.topic(STATE_TOPIC)) {
+            self.catalog.hide(own.id);
+        }
         let mut failures = Vec::new();
         for source in seen.topics.values().filter(|t| is_user_topic(&t.name) && t.error == 0) {
             let topic = self.note(source);
@@ -188,6 +192,7 @@ impl TopicSync {
                     self.note_copy(topic, copy.id);
                 }
                 self.applied.lock().insert(source.name.clone(), wanted.clone());
+                topic.settle_copy(self.generation);
             }
             Some(copy) => {
                 self.note_copy(topic, copy.id);
@@ -199,6 +204,7 @@ impl TopicSync {
                 }
                 if let Some(wanted) = wanted {
                     self.adjust(standby, &source.name, wanted).await?;
+                    topic.settle_copy(self.generation);
                 }
             }
         }

@@ -32,17 +32,19 @@ pub struct TeeBuffer {
 }
 
 impl TeeBuffer {
-    pub fn push(&mut self, item: TeeItem) {
+    /// `false`: there is no room, so the batch is dropped and will be fetched.
+    pub fn push(&mut self, item: TeeItem) -> bool {
         self.see_end(item.next_offset);
         let size = item.batch.len();
         if self.bytes + size > MAX_BYTES || self.items.len() >= MAX_ITEMS {
             self.dropped += 1;
-            return;
+            return false;
         }
         if let Some(old) = self.items.insert(item.base_offset, item) {
             self.bytes -= old.batch.len();
         }
         self.bytes += size;
+        true
     }
 
     /// Notes that the active cluster's log reaches `end`.

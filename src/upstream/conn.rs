@@ -21,6 +21,7 @@ use tokio::task::AbortHandle;
 
 use super::error::{Kind, Place, UpstreamError, code};
 use super::reply::{self, ReplyError};
+use crate::admin::metrics::{self, Counted, Direction, Side};
 use crate::wire::frame::next_frame;
 
 /// Requests written or queued on one connection; more wait for a reply. A broker serves a connection's requests one
@@ -176,8 +177,7 @@ impl Connection {
         let version = self.pick::<R>(within).map_err(fail)?;
         let started = Instant::now();
         let frame = self.exchange(req, version, timeout).await.map_err(fail)?;
-        metrics::histogram!("kafka_standby_upstream_request_seconds", "cluster" => self.place.cluster.clone(), "api" => what)
-            .record(started.elapsed().as_secs_f64());
+        metrics::upstream_seconds(&self.place.cluster, what).record(started.elapsed());
         reply::decode::<R>(frame, version).map_err(|e| {
             self.poison(&format!("{what}: {e}"));
             fail(protocol(&e))
@@ -287,6 +287,7 @@ async fn serve(
     max_frame: usize,
     place: Place,
 ) {
+    let _open = Counted::connection(Side::Cluster);
     let (read, write) = stream.into_split();
     let cause = tokio::select! {
         cause = read_replies(read, &shared, max_frame) => cause,
@@ -309,6 +310,7 @@ async fn write_requests(
         if !shared.expect(waiter) {
             break;
         }
+        metrics::bytes(Direction::ClusterOut).increment(frame.len() as u64);
         if let Err(e) = socket.write_all(&frame).await {
             return format!("write: {e}");
         }
@@ -333,7 +335,7 @@ async fn read_replies(mut socket: OwnedReadHalf, shared: &Shared, max_frame: usi
         match socket.read_buf(&mut buf).await {
             Ok(0) if buf.is_empty() => return "closed by the broker".to_owned(),
             Ok(0) => return "closed by the broker inside a reply".to_owned(),
-            Ok(_) => {}
+            Ok(n) => metrics::bytes(Direction::ClusterIn).increment(n as u64),
             Err(e) => return format!("read: {e}"),
         }
     }

@@ -9,14 +9,15 @@ use kafka_standby::wire::apis::{self, How, Row};
 
 use super::cases::{self, Side};
 use super::expect::{Seen, World, difference};
-use super::raw::Raw;
+use super::ids::{self, Followed};
+use super::raw::{Raw, text};
 use crate::support::cluster::{Cluster, Spec};
 use crate::support::proxy::{Proxy, ProxySpec};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Numbers of a living broker (sizes, states) may change between two calls: so many pairs of calls to find two equal.
 const ATTEMPTS: usize = 10;
-const TOPICS: [&str; 5] = ["api-p", "api-d", "api-x", "txn-p", "txn-d"];
+const TOPICS: [&str; 7] = ["api-p", "api-d", "api-x", "txn-p", "txn-d", ids::TOPICS[0], ids::TOPICS[1]];
 /// Metadata of all topics with ids and epochs.
 const METADATA: i16 = 12;
 
@@ -38,12 +39,15 @@ fn every_api_answers_as_the_broker_does_before_and_after_a_switchover() {
     assert_eq!(before.proxy.cluster_id, before.broker.cluster_id, "the first active cluster's id is shown for ever");
     assert_eq!(before.proxy.topics, before.broker.topics, "and the ids of its topics");
     cases::prepare(&mut side(&proxy.bootstrap(), 'p', &before.proxy, "prepare"));
+    let mut followed = Followed::new(&proxy.bootstrap());
+    followed.write_and_read();
     let mut failures = every_row(&proxy, &east, &before, "before");
     refused_rows(&proxy);
 
     proxy.wait_in_sync(PATIENCE);
     let report = proxy.switchover();
     assert_eq!(report["outcome"], "done", "{report}");
+    followed.write_and_read();
     let after = world(&proxy, &west, 1);
     assert_ne!(after.proxy.cluster_id, after.broker.cluster_id, "the clusters are not the same");
     assert_ne!(after.proxy.topics, after.broker.topics, "nor are their topics");
@@ -71,13 +75,16 @@ fn assert_stable(before: &Seen, after: &Seen) {
 fn world(proxy: &Proxy, active: &Cluster, generation: u32) -> World {
     let all = MetadataRequest::default().with_topics(None);
     let mut seen = Seen::of(&Raw::connect(&proxy.bootstrap()).ask(METADATA, &all));
-    let broker = Seen::of(&Raw::connect(&active.address(0)).ask(METADATA, &all));
+    let mut broker = Seen::of(&Raw::connect(&active.address(0)).ask(METADATA, &all));
     assert!(
         seen.topics.iter().all(|(name, _)| name != kafka_standby::catalog::STATE_TOPIC),
         "the state topic is hidden"
     );
     assert_eq!(seen.broker_id, 0, "virtual brokers are numbered from 0");
-    seen.topics.retain(|(name, _)| broker.topics.iter().any(|(other, _)| other == name));
+    // Others may be made in between.
+    for seen in [&mut seen, &mut broker] {
+        seen.topics.retain(|(name, _)| TOPICS.contains(&name.as_str()));
+    }
     World { proxy: seen, broker, epoch_base: virtual_epoch(generation, 0) }
 }
 
@@ -90,8 +97,11 @@ fn side(address: &str, tag: char, seen: &Seen, round: &str) -> Side {
 /// Drives each advertised API in its lowest and highest version; returns what differs.
 fn every_row(proxy: &Proxy, active: &Cluster, world: &World, when: &str) -> Vec<String> {
     let address = format!("127.0.0.1:{}", world.proxy.port);
-    let advertised: ApiVersionsResponse = Raw::connect(&address).ask(3, &ApiVersionsRequest::default());
-    let theirs: ApiVersionsResponse = Raw::connect(&active.address(0)).ask(3, &ApiVersionsRequest::default());
+    // Brokers refuse a client without a name.
+    let named =
+        ApiVersionsRequest::default().with_client_software_name(text("raw")).with_client_software_version(text("1"));
+    let advertised: ApiVersionsResponse = Raw::connect(&address).ask(3, &named);
+    let theirs: ApiVersionsResponse = Raw::connect(&active.address(0)).ask(3, &named);
     let mut failures = assert_advertised(&advertised, &theirs);
     let mut driven = 0;
     for api in &advertised.api_keys {

@@ -500,7 +500,7 @@ fn topics(side: &mut Side, api: ApiKey, version: i16) -> Option<Reply> {
             let mut topics = vec![by_name(READ), by_name("nothing")];
             if version >= 12 {
                 let id = side.raw.topic_id("api-x");
-                topics.push(MetadataRequestTopic::default().with_topic_id(id));
+                topics.push(MetadataRequestTopic::default().with_topic_id(id).with_name(None));
             }
             let request = MetadataRequest::default().with_topics(Some(topics));
             side.ask(version, request.with_allow_auto_topic_creation(version < 4))

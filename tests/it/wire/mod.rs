@@ -4,4 +4,6 @@ mod apis;
 mod cases;
 mod expect;
 mod frames;
+mod ids;
+mod produce;
 mod raw;
