@@ -8,6 +8,7 @@ mod disposable;
 mod groups;
 mod house;
 mod lagging;
+mod operator;
 mod planted;
 mod positions;
 mod reading;
@@ -15,10 +16,10 @@ mod retries;
 mod rig;
 mod smoke;
 mod standby_loss;
-#[path = "../support/mod.rs"]
-mod support;
 mod three_brokers;
 mod upstream;
 mod verify;
 mod versions;
 mod wire;
+#[path = "../support/mod.rs"]
+mod support;
