@@ -16,10 +16,10 @@ mod retries;
 mod rig;
 mod smoke;
 mod standby_loss;
+#[path = "../support/mod.rs"]
+mod support;
 mod three_brokers;
 mod upstream;
 mod verify;
 mod versions;
 mod wire;
-#[path = "../support/mod.rs"]
-mod support;
