@@ -7,7 +7,7 @@ use kafka_standby::records::{Codec, NewRecord, Stamp, build};
 use kafka_standby::stream::client_producer_id;
 use serde_json::{Value, json};
 
-use crate::reading::{MINUTE, Raw, Rec, all, assert_same_contents, assert_verified, switch, wait_level};
+use crate::reading::{MINUTE, Positioned, Raw, Rec, all, assert_same_contents, assert_verified, switch, wait_level};
 use crate::support::cluster::{Cluster, Spec};
 use crate::support::load::{Commit, Load, LoadSpec};
 use crate::support::proxy::{Proxy, ProxySpec};
@@ -36,6 +36,13 @@ fn lost(report: &Value) -> BTreeSet<(i32, i64)> {
         }
     }
     lost
+}
+
+/// Where logical offsets go on.
+fn report_end(report: &Value, partition: i32) -> i64 {
+    let rows = report["partitions"].as_array().into_iter().flatten();
+    let row = rows.into_iter().find(|p| p["partition"] == partition).expect("a row");
+    row["logical_end"].as_i64().expect("an end")
 }
 
 fn offsets(records: &BTreeMap<i32, Vec<Rec>>) -> BTreeSet<(i32, i64)> {
@@ -137,6 +144,13 @@ fn a_lagging_standby_takes_over_and_says_exactly_what_it_lacks() {
             before[partition][..records.len()],
             "partition {partition}: what is left is what was there"
         );
+    }
+
+    // A reader that wants to reach the end that it is told, gets there over what is lost.
+    let reader = Positioned::new(&proxy.bootstrap(), "lagging");
+    for (partition, records) in &after {
+        assert_eq!(reader.watermarks(*partition).1, report_end(&report, *partition), "partition {partition}");
+        assert_eq!(reader.at(*partition, records.last().map_or(0, |r| r.offset + 1)), None, "partition {partition}");
     }
 
     // New records, one of them a retry of what was lost: above all that anybody has seen.
