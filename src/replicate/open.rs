@@ -43,6 +43,9 @@ pub async fn open(direction: &Direction, partition: &Partition) -> Result<Opened
     if direction.catalog.topic(&tp.topic).is_some_and(|t| !t.keeps_copies(direction.generation)) {
         return Err(OpenError::NotYet("the standby's topic does not have the settings of a copy yet".into()));
     }
+    // Before the end of the log: an append of a killed predecessor that lands in between is then in the end and not in the
+    // sequence, so that ours is refused; the other way round it would be accepted, behind a copy of itself.
+    let stamp = stamp(direction, tp).await?;
     let standby = log(&direction.standby, tp).await.map_err(|e| OpenError::NotYet(format!("standby: {e}")))?;
     let active = log(&direction.active, tp).await.map_err(|e| OpenError::NotYet(format!("active cluster: {e}")))?;
     let epoch_end = log_end(&direction.standby, tp).await.map_err(OpenError::NotYet)?;
@@ -86,7 +89,6 @@ pub async fn open(direction: &Direction, partition: &Partition) -> Result<Opened
     }
     let cursor = Cursor { active_next: next.max(active.start), standby_end: standby.end };
     recall_duplicates(direction, partition, active).await;
-    let stamp = stamp(direction, tp).await?;
     Ok(Opened { cursor, stamp })
 }
 
