@@ -111,6 +111,8 @@ pub struct Partition {
     mode: AtomicU8,
     pub offsets: RwLock<PartitionOffsets>,
     pub duplicates: Mutex<DuplicateWindow>,
+    /// The batches that the log held before this process came are in `duplicates`.
+    recalled: AtomicBool,
     /// Logical offset behind the highest record that any client was shown or promised.
     exposed: AtomicI64,
     /// Logical ranges acknowledged to producers that the standby is not known to have.
@@ -138,6 +140,7 @@ impl Partition {
             mode: AtomicU8::new(code(mode)),
             offsets: RwLock::new(offsets),
             duplicates: Mutex::default(),
+            recalled: AtomicBool::new(false),
             exposed: AtomicI64::new(0),
             acknowledged: Mutex::default(),
             crossed: AtomicI64::new(0),
@@ -210,6 +213,16 @@ impl Partition {
         self.with_tee(TeeBuffer::reset);
         self.progress.send_replace(Progress::UNKNOWN);
         self.set_state(StreamState::Waiting("the stream is being opened".into()));
+    }
+
+    /// Whether older batches are known as duplicates, see [`Self::set_recalled`].
+    pub fn is_recalled(&self) -> bool {
+        self.recalled.load(Ordering::Acquire)
+    }
+
+    /// The newest batches that the log held when this process came have been read.
+    pub fn set_recalled(&self) {
+        self.recalled.store(true, Ordering::Release);
     }
 
     pub fn in_sync(&self) -> bool {

@@ -44,6 +44,9 @@ const GROUP_ID_NOT_FOUND: i16 = ResponseError::GroupIdNotFound.code();
 const MEMBER_ID_REQUIRED: i16 = ResponseError::MemberIdRequired.code();
 const FENCED_INSTANCE_ID: i16 = ResponseError::FencedInstanceId.code();
 
+/// Up to this version a member that has no id joins at once; later it is first given one with MEMBER_ID_REQUIRED (KIP-394),
+/// at which cooperative librdkafka members drop their partitions and positions. Static members never get that.
+const JOINS_WITHOUT_ID: i16 = 3;
 /// Longest session timeout believed: brokers' own `group.max.session.timeout.ms`.
 const MAX_SESSION: Duration = Duration::from_secs(1800);
 
@@ -53,6 +56,9 @@ pub enum JoinRule {
     Answer(Bytes),
     /// It goes to the cluster; `None`: with the client's own body.
     Send { body: Option<Bytes>, reply: Reply },
+    /// This whole frame (without length) goes to the cluster in its place, a JoinGroup of this version; the reply goes
+    /// through [`bodies::join_reply`].
+    SendAs { version: i16, frame: Bytes },
 }
 
 /// The members of all groups, as all connections see them.
@@ -99,33 +105,47 @@ impl Rehome {
                     false => Ok(as_it_is()),
                 }
             }
-            JOIN_GROUP => self.join(generation, version, decode(body, version)?).await,
+            JOIN_GROUP => self.join(generation, header, decode(body, version)?).await,
             LEAVE_GROUP => self.leave(generation, version, &decode(body, version)?),
             OFFSET_COMMIT => self.commit(view, version, body),
             _ => Ok(as_it_is()),
         }
     }
 
-    async fn join(&self, generation: u32, version: i16, mut join: JoinGroupRequest) -> Result<JoinRule, String> {
+    async fn join(
+        &self,
+        generation: u32,
+        header: &RequestHeader,
+        mut join: JoinGroupRequest,
+    ) -> Result<JoinRule, String> {
+        let version = header.api_version;
         let who = Who { group: &join.group_id, member: &join.member_id, generation };
         // Version 0 has no rebalance timeout: the session timeout stands for it (KIP-62).
         let limit = if version == 0 { join.session_timeout_ms } else { join.rebalance_timeout_ms };
         let rule = self.members.lock().join(who, join.group_instance_id.as_deref(), millis(limit), self.now());
         // Without an id it is given one at once (KIP-394). The group would wait for an id whose reply nobody saw.
-        let at_once =
-            version >= 4 && join.group_instance_id.is_none() && (rule != Join::Native || who.member.is_empty());
+        let at_once = version > JOINS_WITHOUT_ID && join.group_instance_id.is_none() && who.member.is_empty();
         let reply = || if at_once { Reply::AtOnce } else { Reply::Rewrite };
         if rule == Join::Native {
             return Ok(JoinRule::Send { body: None, reply: reply() });
         }
+        if rule == Join::Given {
+            self.hold(&join.group_id, |members, at| members.hold_given(&join.group_id, generation, at)).await;
+            return Ok(as_it_is());
+        }
         self.knock(&join.group_id);
-        self.hold(&join.group_id, generation).await;
+        self.hold(&join.group_id, |members, at| members.hold(&join.group_id, generation, at)).await;
         if rule == Join::Fresh {
             return Ok(JoinRule::Send { body: None, reply: reply() });
         }
         tracing::debug!(group = %join.group_id.as_str(), member = %join.member_id, "member re-homed");
         join.member_id = StrBytes::default();
-        Ok(JoinRule::Send { body: Some(encode(&join, version)?), reply: reply() })
+        if version <= JOINS_WITHOUT_ID || join.group_instance_id.is_some() {
+            return Ok(JoinRule::Send { body: Some(encode(&join, version)?), reply: Reply::Rewrite });
+        }
+        join.reason = None; // has no place in the older version
+        let frame = bodies::frame(header, JOINS_WITHOUT_ID, &join)?;
+        Ok(JoinRule::SendAs { version: JOINS_WITHOUT_ID, frame })
     }
 
     fn leave(&self, generation: u32, version: i16, leave: &LeaveGroupRequest) -> Result<JoinRule, String> {
@@ -259,7 +279,13 @@ impl Rehome {
                 let instance = join.group_instance_id.as_deref();
                 if matches!(answer.error_code, NONE | MEMBER_ID_REQUIRED) && !answer.member_id.is_empty() {
                     let joined = Joined { instance, session, complete: answer.error_code == NONE };
-                    self.members.lock().joined(who, joined, at);
+                    let mut members = self.members.lock();
+                    members.joined(who, joined, at);
+                    if join.member_id != answer.member_id {
+                        members.replaced(Who { member: &join.member_id, ..who });
+                    }
+                    drop(members);
+                    self.knock(&join.group_id);
                 }
             }
             HEARTBEAT | SYNC_GROUP => {
@@ -295,16 +321,16 @@ impl Rehome {
         }
     }
 
-    /// Holds a JoinGroup until the old members are through.
-    async fn hold(&self, group: &str, generation: u32) {
-        if self.members.lock().hold(group, generation, self.now()).is_none() {
+    /// Holds a JoinGroup until `held` gives no time any more.
+    async fn hold(&self, group: &str, held: impl Fn(&mut Members, At) -> Option<At>) {
+        if held(&mut self.members.lock(), self.now()).is_none() {
             return;
         }
         let door = Door::new(self, group);
         loop {
             let mut knocked = std::pin::pin!(door.notify.notified());
             knocked.as_mut().enable();
-            let Some(until) = self.members.lock().hold(group, generation, self.now()) else { return };
+            let Some(until) = held(&mut self.members.lock(), self.now()) else { return };
             tokio::select! {
                 _ = knocked => {}
                 _ = sleep_until(self.started + until) => {}

@@ -1,12 +1,15 @@
 //! The integration tests: whole behaviour against real Apache Kafka with real clients, in one binary, since linking
 //! dominates the build time.
 
+mod commits;
 mod copy;
 mod cutover;
 mod disposable;
 mod groups;
 mod house;
 mod lagging;
+mod operator;
+mod planted;
 mod positions;
 mod reading;
 mod retries;
