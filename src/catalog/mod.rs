@@ -12,7 +12,7 @@ pub use view::View;
 use std::collections::BTreeMap;
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use dashmap::DashMap;
 use parking_lot::{Mutex, RwLock};
@@ -40,6 +40,8 @@ pub struct Topic {
     pub stored_as_sent: AtomicBool,
     /// `cleanup.policy` contains `compact`.
     pub compacted: AtomicBool,
+    /// Generation plus one in which the copy on the standby was last known to have the settings of a copy.
+    copy_settled: AtomicU32,
 }
 
 impl Topic {
@@ -54,7 +56,20 @@ impl Topic {
             partitions: RwLock::default(),
             stored_as_sent: AtomicBool::new(false),
             compacted: AtomicBool::new(false),
+            copy_settled: AtomicU32::new(0),
         }
+    }
+
+    /// The standby's copy has the settings of a copy from now on, as long as `generation` lasts.
+    pub fn settle_copy(&self, generation: Generation) {
+        self.copy_settled.store(generation.saturating_add(1), Ordering::Release);
+    }
+
+    /// Would the standby keep what is appended to the copy? A topic of append times that was active until the last cutover
+    /// gives records its own times until it has been told otherwise; other settings of a topic refuse records at worst.
+    pub fn keeps_copies(&self, generation: Generation) -> bool {
+        let append_time = self.settings.lock().get("message.timestamp.type").is_some_and(|v| v == "LogAppendTime");
+        !append_time || self.copy_settled.load(Ordering::Acquire) == generation.saturating_add(1)
     }
 
     pub fn mode(&self) -> TeeMode {
@@ -200,5 +215,22 @@ impl Catalog {
             partition.retire();
         }
         Some(topic)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_topic_of_append_times_takes_copies_only_once_it_is_settled_in_this_generation() {
+        let topic = Topic::new("t".into(), Uuid::from_u128(1), (ClusterIx::FIRST, 0), TeeMode::Sync);
+        assert!(topic.keeps_copies(0) && topic.keeps_copies(7), "a plain topic always does");
+        topic.set_settings(&[("message.timestamp.type".to_string(), "LogAppendTime".to_string())].into());
+        assert!(!topic.keeps_copies(0));
+        topic.settle_copy(0);
+        assert!(topic.keeps_copies(0) && !topic.keeps_copies(1), "the other cluster's topic is another one");
+        topic.settle_copy(1);
+        assert!(topic.keeps_copies(1));
     }
 }

@@ -74,7 +74,10 @@ impl Coordinator {
                 self.store.clone(),
             )
         });
-        let groups = standby.map(|standby| Arc::new(GroupSync::new(self.catalog.clone(), active, standby, from)));
+        let groups = standby.map(|standby| {
+            let (catalog, rehome) = (self.catalog.clone(), self.rehome.clone());
+            Arc::new(GroupSync::new(catalog, [active, standby], from, roles.generation, rehome))
+        });
         if let Some(groups) = groups.clone() {
             let (interval, stop) = (self.config.groups.sync_interval, stop.clone());
             tokio::spawn(async move { groups.run(interval, stop).await });

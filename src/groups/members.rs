@@ -223,8 +223,28 @@ impl Members {
             let former = group.members.iter_mut().filter(|(id, m)| ***id != *who.member && m.instance == instance);
             former.for_each(|(_, m)| m.standing = Standing::Gone);
         }
+        let Joined { session, complete, .. } = joined;
         let generation = who.generation;
-        self.note(who, Member { generation, standing, instance, session: joined.session, seen: at, waiting: 0 });
+        self.note(who, Member { generation, standing, instance, session, seen: at, waiting: 0, unjoined: !complete });
+    }
+
+    /// Ids that the cluster of the generation before gave and that never joined by them, by group; each is told once. That
+    /// cluster waits for them at a rebalance, for up to their session timeout, and shows them to nobody (Kafka class
+    /// ClassicGroup, pendingJoinMembers).
+    pub fn take_unjoined(&mut self, generation: Generation) -> Vec<(String, Vec<String>)> {
+        let mut taken = Vec::new();
+        for (name, group) in &mut self.groups {
+            let forgotten = |m: &Member| m.unjoined && m.generation.checked_add(1) == Some(generation);
+            let mut ids = Vec::new();
+            for (id, member) in group.members.iter_mut().filter(|(_, m)| forgotten(m)) {
+                member.unjoined = false;
+                ids.push(id.to_string());
+            }
+            if !ids.is_empty() {
+                taken.push((name.to_string(), ids));
+            }
+        }
+        taken
     }
 
     /// The cluster knows the member. An old one stays old, whatever a cluster says that it once belonged to.

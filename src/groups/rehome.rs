@@ -44,6 +44,9 @@ const GROUP_ID_NOT_FOUND: i16 = ResponseError::GroupIdNotFound.code();
 const MEMBER_ID_REQUIRED: i16 = ResponseError::MemberIdRequired.code();
 const FENCED_INSTANCE_ID: i16 = ResponseError::FencedInstanceId.code();
 
+/// Up to this version a member that has no id joins at once; later it is first given one with MEMBER_ID_REQUIRED (KIP-394),
+/// at which cooperative librdkafka members drop their partitions and positions. Static members never get that.
+const JOINS_WITHOUT_ID: i16 = 3;
 /// Longest session timeout believed: brokers' own `group.max.session.timeout.ms`.
 const MAX_SESSION: Duration = Duration::from_secs(1800);
 
@@ -53,6 +56,9 @@ pub enum JoinRule {
     Answer(Bytes),
     /// It goes to the cluster; `None`: with the client's own body.
     Send { body: Option<Bytes>, reply: Reply },
+    /// This whole frame (without length) goes to the cluster in its place, a JoinGroup of this version; the reply goes
+    /// through [`bodies::join_reply`].
+    SendAs { version: i16, frame: Bytes },
 }
 
 /// The members of all groups, as all connections see them.
@@ -99,29 +105,43 @@ impl Rehome {
                     false => Ok(as_it_is()),
                 }
             }
-            JOIN_GROUP => self.join(generation, version, decode(body, version)?).await,
+            JOIN_GROUP => self.join(generation, header, decode(body, version)?).await,
             LEAVE_GROUP => self.leave(generation, version, &decode(body, version)?),
             OFFSET_COMMIT => self.commit(view, version, body),
             _ => Ok(as_it_is()),
         }
     }
 
-    async fn join(&self, generation: u32, version: i16, mut join: JoinGroupRequest) -> Result<JoinRule, String> {
+    async fn join(
+        &self,
+        generation: u32,
+        header: &RequestHeader,
+        mut join: JoinGroupRequest,
+    ) -> Result<JoinRule, String> {
+        let version = header.api_version;
         let who = Who { group: &join.group_id, member: &join.member_id, generation };
         // Version 0 has no rebalance timeout: the session timeout stands for it (KIP-62).
         let limit = if version == 0 { join.session_timeout_ms } else { join.rebalance_timeout_ms };
         let rule = self.members.lock().join(who, join.group_instance_id.as_deref(), millis(limit), self.now());
+        // Without an id it is given one at once (KIP-394). The group would wait for an id whose reply nobody saw.
+        let at_once = version > JOINS_WITHOUT_ID && join.group_instance_id.is_none() && who.member.is_empty();
+        let reply = || if at_once { Reply::AtOnce } else { Reply::Rewrite };
         if rule == Join::Native {
-            return Ok(as_it_is());
+            return Ok(JoinRule::Send { body: None, reply: reply() });
         }
         self.knock(&join.group_id);
         self.hold(&join.group_id, generation).await;
         if rule == Join::Fresh {
-            return Ok(as_it_is());
+            return Ok(JoinRule::Send { body: None, reply: reply() });
         }
         tracing::debug!(group = %join.group_id.as_str(), member = %join.member_id, "member re-homed");
         join.member_id = StrBytes::default();
-        Ok(JoinRule::Send { body: Some(encode(&join, version)?), reply: Reply::Rewrite })
+        if version <= JOINS_WITHOUT_ID || join.group_instance_id.is_some() {
+            return Ok(JoinRule::Send { body: Some(encode(&join, version)?), reply: Reply::Rewrite });
+        }
+        join.reason = None; // has no place in the older version
+        let frame = bodies::frame(header, JOINS_WITHOUT_ID, &join)?;
+        Ok(JoinRule::SendAs { version: JOINS_WITHOUT_ID, frame })
     }
 
     fn leave(&self, generation: u32, version: i16, leave: &LeaveGroupRequest) -> Result<JoinRule, String> {
@@ -152,6 +172,12 @@ impl Rehome {
         let translated = rewrite::request(OFFSET_COMMIT, version, outside.as_ref().unwrap_or(body), &**view);
         let body = translated.map_err(|e| e.to_string())?.or(outside);
         Ok(JoinRule::Send { body, reply: Reply::Rewrite })
+    }
+
+    /// See [`Members::take_unjoined`].
+    #[must_use]
+    pub fn take_unjoined(&self, generation: u32) -> Vec<(String, Vec<String>)> {
+        self.members.lock().take_unjoined(generation)
     }
 
     /// A reply as the cluster gave it. Members that neither the cluster nor this memory knows may be left from the

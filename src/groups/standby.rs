@@ -7,7 +7,7 @@ use kafka_protocol::messages::{ConsumerGroupHeartbeatRequest, DeleteGroupsReques
 use kafka_protocol::protocol::StrBytes;
 
 use crate::model::TopicPartition;
-use crate::upstream::{Cluster, GroupProtocol, Lane, Target, UpstreamError, code};
+use crate::upstream::{Cluster, GroupMember, GroupProtocol, Lane, Target, UpstreamError, code};
 
 /// The member epoch by which a KIP-848 member leaves.
 const LEAVE_EPOCH: i32 = -1;
@@ -74,6 +74,22 @@ pub async fn remove_members(standby: &Cluster, group: &str) -> Result<(), Upstre
                 standby.call(Target::Coordinator(group), Lane::Control, &leave, standby.timeout()).await?;
             }
         }
+    }
+    Ok(())
+}
+
+/// Takes back member ids that were given on the standby and by which nobody joined.
+pub async fn remove_unjoined(standby: &Cluster, group: &str, ids: &[String]) -> Result<(), UpstreamError> {
+    tracing::info!(group, members = ids.len(), "removing member ids left behind on the standby");
+    let member = |id: &String| GroupMember {
+        member_id: id.clone(),
+        group_instance_id: None,
+        client_id: String::new(),
+        client_host: String::new(),
+    };
+    let members: Vec<_> = ids.iter().map(member).collect();
+    for (member, code) in standby.remove_members(group, &members).await? {
+        tracing::warn!(group, member, code, "a member id left behind on the standby cannot be removed");
     }
     Ok(())
 }

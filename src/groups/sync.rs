@@ -20,7 +20,8 @@ use super::standby::{self, Refusal};
 use super::translate::standby_offset;
 use crate::catalog::{Catalog, StreamState};
 use crate::config::TeeMode;
-use crate::model::{ClusterIx, TopicPartition};
+use crate::groups::Rehome;
+use crate::model::{ClusterIx, Generation, TopicPartition};
 use crate::upstream::{Cluster, Committed, UpstreamError};
 
 /// Groups worked on at the same time: enough to hide the round trips, few enough not to crowd out the control lane.
@@ -70,25 +71,42 @@ pub struct GroupSync {
     active: Cluster,
     standby: Cluster,
     active_ix: ClusterIx,
+    generation: Generation,
+    rehome: Arc<Rehome>,
+    /// Member ids, by group, for which the standby waits although nobody will join by them there.
+    unjoined: Mutex<HashMap<String, Vec<String>>>,
     memory: Mutex<Memory>,
     /// Held by whoever writes to the standby.
     writing: tokio::sync::Mutex<()>,
     /// Nothing is written any more, except by the final pass.
     closed: AtomicBool,
+    /// Nothing is read from the active cluster any more: it may be lost, and would keep a writer waiting.
+    halted: CancellationToken,
     due: Mutex<HashSet<String>>,
     commits: Notify,
 }
 
 impl GroupSync {
-    pub fn new(catalog: Arc<Catalog>, active: Cluster, standby: Cluster, active_ix: ClusterIx) -> Self {
+    /// Copies from `active_ix` of `[active, standby]` in `generation`.
+    pub fn new(
+        catalog: Arc<Catalog>,
+        [active, standby]: [Cluster; 2],
+        active_ix: ClusterIx,
+        generation: Generation,
+        rehome: Arc<Rehome>,
+    ) -> Self {
         GroupSync {
             catalog,
             active,
             standby,
             active_ix,
+            generation,
+            rehome,
+            unjoined: Mutex::default(),
             memory: Mutex::default(),
             writing: tokio::sync::Mutex::default(),
             closed: AtomicBool::new(false),
+            halted: CancellationToken::new(),
             due: Mutex::default(),
             commits: Notify::new(),
         }
@@ -134,6 +152,7 @@ impl GroupSync {
     /// the group's members commit there after a cutover.
     pub async fn stop(&self) {
         self.closed.store(true, Ordering::Release);
+        self.halted.cancel();
         if tokio::time::timeout(STOP_LIMIT, self.writing.lock()).await.is_err() {
             tracing::warn!("a write of group offsets to the standby is still under way");
         }
@@ -154,6 +173,7 @@ impl GroupSync {
             let groups: HashSet<_> = active.into_iter().filter(|g| g.group_type != SHARE).map(|g| g.group).collect();
             let manned = standby.into_iter().filter(|g| standby::has_members(&g.state)).map(|g| g.group);
             let ghosts = self.remove_ghosts(manned.filter(|g| groups.contains(g)).collect()).await;
+            self.remove_unjoined().await;
             let (summary, mut failures) = self.copy_all(groups.into_iter().collect(), true).await;
             failures.extend(ghosts);
             if failures.is_empty() { Ok(summary) } else { Err(failures) }
@@ -175,8 +195,39 @@ impl GroupSync {
         removals.buffer_unordered(AT_ONCE).filter_map(std::future::ready).collect().await
     }
 
+    /// Takes back the ids that the standby gave to members which left for the active cluster before they joined by them. What
+    /// fails is tried again at the next pass.
+    async fn remove_unjoined(&self) {
+        let groups: Vec<_> = {
+            let mut unjoined = self.unjoined.lock();
+            unjoined.extend(self.rehome.take_unjoined(self.generation));
+            unjoined.drain().collect()
+        };
+        let removals = stream::iter(groups).map(|(group, members)| async move {
+            match standby::remove_unjoined(&self.standby, &group, &members).await {
+                Ok(()) => None,
+                Err(error) => {
+                    tracing::warn!(group, %error, "ids of members that have moved are left on the standby");
+                    Some((group, members))
+                }
+            }
+        });
+        let failed: Vec<_> = removals.buffer_unordered(AT_ONCE).filter_map(std::future::ready).collect().await;
+        self.unjoined.lock().extend(failed);
+    }
+
+    /// Reads from the active cluster unless, or until, this is stopped.
+    async fn read<T>(&self, work: impl Future<Output = Result<T, UpstreamError>>) -> Result<T, String> {
+        tokio::select! {
+            biased;
+            () = self.halted.cancelled() => Err("the copying of group offsets has been stopped".into()),
+            done = work => done.map_err(|e| e.to_string()),
+        }
+    }
+
     async fn pass(&self) {
-        let groups = match self.active.list_groups().await {
+        self.remove_unjoined().await;
+        let groups = match self.read(self.active.list_groups()).await {
             Ok(groups) => groups,
             Err(error) => {
                 counter!("kafka_standby_group_syncs_total", "result" => "failed").increment(1);
@@ -221,7 +272,7 @@ impl GroupSync {
 
     /// Brings one group up to date: (partitions written, partitions that wait).
     async fn copy(&self, group: &str) -> Result<(usize, usize), String> {
-        let committed = self.active.offset_fetch_all(group).await.map_err(|e| e.to_string())?;
+        let committed = self.read(self.active.offset_fetch_all(group)).await?;
         let (wanted, waiting) = self.translated(committed);
         if wanted.is_empty() {
             return Ok((0, waiting));

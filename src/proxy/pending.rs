@@ -11,7 +11,12 @@ pub enum Reply {
     Forward,
     /// From upstream, rewritten by the API's rule.
     Rewrite,
+    /// As `Rewrite`, for a request that the broker answers without waiting for anything and notes something down with:
+    /// a cutover waits for the reply.
+    AtOnce,
     Fetch,
+    /// From upstream, to a JoinGroup that was sent in this version instead of the client's.
+    Join(i16),
     /// Also where nothing was sent upstream because every batch is a retry that is stored already (`all_answered`).
     Produce(Box<ProduceContext>),
     /// Made by the proxy: the whole reply frame.
@@ -37,6 +42,10 @@ impl Pending {
             Reply::Produce(context) => context.all_answered,
             _ => false,
         }
+    }
+
+    pub fn is_answered_at_once(&self) -> bool {
+        matches!(self.reply, Reply::AtOnce)
     }
 
     /// May be asked again on another connection or cluster without harm, so a cutover does not wait for it: long polls, and

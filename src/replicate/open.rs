@@ -40,6 +40,9 @@ struct Log {
 
 pub async fn open(direction: &Direction, partition: &Partition) -> Result<Opened, OpenError> {
     let tp = &partition.tp;
+    if direction.catalog.topic(&tp.topic).is_some_and(|t| !t.keeps_copies(direction.generation)) {
+        return Err(OpenError::NotYet("the standby's topic does not have the settings of a copy yet".into()));
+    }
     let standby = log(&direction.standby, tp).await.map_err(|e| OpenError::NotYet(format!("standby: {e}")))?;
     let active = log(&direction.active, tp).await.map_err(|e| OpenError::NotYet(format!("active cluster: {e}")))?;
     let epoch_end = log_end(&direction.standby, tp).await.map_err(OpenError::NotYet)?;

@@ -192,6 +192,7 @@ impl TopicSync {
                     self.note_copy(topic, copy.id);
                 }
                 self.applied.lock().insert(source.name.clone(), wanted.clone());
+                topic.settle_copy(self.generation);
             }
             Some(copy) => {
                 self.note_copy(topic, copy.id);
@@ -203,6 +204,7 @@ impl TopicSync {
                 }
                 if let Some(wanted) = wanted {
                     self.adjust(standby, &source.name, wanted).await?;
+                    topic.settle_copy(self.generation);
                 }
             }
         }

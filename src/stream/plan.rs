@@ -207,8 +207,16 @@ fn pieces(batch: &Batch, from: i64, active: &OffsetMap) -> Result<Vec<Append>, P
     }
     let append = |p: Piece| -> Result<Option<Append>, PlanError> {
         let Some(logical) = active.to_logical(p.first_offset) else { return Ok(None) };
+        let piece = Batch::new(p.bytes)?;
+        let clients = is_client_id(header.producer_id) && !header.is_transactional();
+        if clients && header.is_dense() && p.count == header.count {
+            // Only times were written out: the batch stays its client's, whose next one the standby must expect when it
+            // has become active.
+            let own = Batch::new(restamp(&piece, header.stamp()))?;
+            return Ok(Some(Append { active_next: header.next_offset(), ..whole(own, logical) }));
+        }
         Ok(Some(Append {
-            batch: Batch::new(p.bytes)?,
+            batch: piece,
             stamp: Stamp::Stream,
             logical,
             count: i64::from(p.count),

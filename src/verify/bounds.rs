@@ -93,7 +93,8 @@ pub(super) fn bounds(seen: &Seen, ends: &Ends, compacted: bool) -> Bounds {
     let from = active.position_out(ends.active_start).max(standby.position_out(ends.standby_start));
     let (end, active_until, standby_until, foreign_from) = if seen.opened() {
         let (until, foreign) = match seen.accounts(ends) {
-            true => (ends.standby_end, progress.standby_end),
+            // A stream that is written to has gone on since the ends were read.
+            true => (ends.standby_end.max(progress.standby_end), progress.standby_end),
             false => (progress.standby_end.min(ends.standby_end), i64::MAX),
         };
         (active.position_out(progress.replicated), progress.replicated, until, foreign)
@@ -143,6 +144,12 @@ mod tests {
 
     fn waiting() -> StreamState {
         StreamState::Waiting("no leader".into())
+    }
+
+    #[test]
+    fn a_stream_that_went_on_since_the_ends_were_read_is_compared_on_both_sides() {
+        let bounds = bounds(&seen(115, 95, StreamState::Tee), &ENDS, false);
+        assert_eq!((bounds.active.end, bounds.standby.end, bounds.scope.end), (115, 95, 115));
     }
 
     #[test]

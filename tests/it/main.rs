@@ -6,6 +6,7 @@ mod cutover;
 mod disposable;
 mod groups;
 mod house;
+mod lagging;
 mod operator;
 mod positions;
 mod reading;

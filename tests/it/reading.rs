@@ -111,6 +111,8 @@ impl Positioned {
             .set("auto.offset.reset", "error")
             // Little is read behind the one record that is wanted.
             .set("fetch.message.max.bytes", "2048")
+            // A fetch that waits for more at the end of a log delays the next position.
+            .set("fetch.wait.max.ms", "5")
             .create()
             .expect("a consumer");
         Self { consumer, topic: topic.into() }

@@ -34,6 +34,8 @@ pub(super) struct Member {
     pub(super) seen: At,
     /// Heartbeats that are held at the moment.
     pub(super) waiting: u32,
+    /// The cluster gave it this id (MEMBER_ID_REQUIRED) and has not seen it join by it.
+    pub(super) unjoined: bool,
 }
 
 /// The re-homing of one group in one generation.
@@ -80,7 +82,7 @@ pub struct Members {
 
 impl Member {
     pub(super) fn heard_of(generation: Generation, standing: Standing, seen: At) -> Self {
-        Member { generation, standing, instance: None, session: DEFAULT_SESSION, seen, waiting: 0 }
+        Member { generation, standing, instance: None, session: DEFAULT_SESSION, seen, waiting: 0, unjoined: false }
     }
 
     pub(super) fn is_old(&self, generation: Generation) -> bool {

@@ -248,3 +248,16 @@ fn memory_has_limits_and_forgets() {
     }
     assert_eq!(all.len(), (MAX_GROUPS, MAX_GROUPS));
 }
+
+#[test]
+fn ids_by_which_nobody_joined_are_told_once_and_only_to_the_next_generation() {
+    let mut all = Members::new(at(0));
+    let given = Joined { complete: false, ..joined(None) };
+    for (member, generation) in [("early", 0), ("late", 1), ("joined", 1)] {
+        all.joined(who(member, generation), given, at(1000));
+    }
+    all.joined(who("joined", 1), joined(None), at(1100));
+    assert_eq!(all.take_unjoined(1), [("g".to_owned(), vec!["early".to_owned()])]);
+    assert_eq!(all.take_unjoined(2), [("g".to_owned(), vec!["late".to_owned()])]);
+    assert_eq!(all.take_unjoined(2), []);
+}

@@ -72,6 +72,30 @@ fn client_ids_keep_their_bytes_and_all_else_is_stamped() {
 }
 
 #[test]
+fn append_times_are_written_out_and_the_batch_stays_its_clients() {
+    let stored = |producer_id, base_offset, base_sequence| {
+        let sent = Batch::new(batch(&["a", "b"], producer_id, base_sequence)).unwrap();
+        let header = BatchHeader { attributes: 0b1000, max_timestamp: 5_000, base_offset, ..*sent.header() };
+        Batch::new(header.encode(&sent.payload()).unwrap()).unwrap()
+    };
+    let id = client_producer_id(1);
+    let plan = planned(vec![stored(id, 0, 7), stored(4000, 2, 7)], START, &OffsetMap::default());
+    let rows: Vec<_> = plan.appends.iter().map(|a| (a.stamp, a.logical, a.standby_base, a.active_next)).collect();
+    assert_eq!(rows, [(Stamp::Client, 0, 0, 2), (Stamp::Stream, 2, 2, 4)]);
+    assert_eq!(plan.appends[0].seen.map(|(i, s)| (i, s.first_sequence, s.logical_end)), Some((id, 7, 2)));
+    let state = StampState { producer_id: 99, epoch: 0, next_sequence: 0 };
+    for (append, producer) in plan.appends.iter().zip([(id, 7), (99, 0)]) {
+        let sent = Batch::new(append.bytes(&state, false)).unwrap();
+        assert!(crc_ok(&sent) && !sent.header().log_append_time());
+        assert_eq!((sent.header().producer_id, sent.header().base_sequence), producer);
+        assert_eq!((sent.header().base_timestamp, sent.header().max_timestamp), (5_000, 5_000));
+    }
+    // Part of a batch is nobody's.
+    let rest = planned(vec![stored(id, 0, 7)], Cursor { active_next: 1, standby_end: 1 }, &OffsetMap::identity());
+    assert_eq!(rest.appends.iter().map(|a| (a.stamp, a.count)).collect::<Vec<_>>(), [(Stamp::Stream, 1)]);
+}
+
+#[test]
 fn what_the_stream_has_and_what_is_masked_on_the_source_is_left_out() {
     let mut source = OffsetMap::default();
     source.append(0, 0, 2);
