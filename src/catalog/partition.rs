@@ -111,6 +111,8 @@ pub struct Partition {
     mode: AtomicU8,
     pub offsets: RwLock<PartitionOffsets>,
     pub duplicates: Mutex<DuplicateWindow>,
+    /// The batches that the log held before this process came are in `duplicates`.
+    recalled: AtomicBool,
     /// Logical offset behind the highest record that any client was shown or promised.
     exposed: AtomicI64,
     /// Logical ranges acknowledged to producers that the standby is not known to have.
@@ -119,6 +121,9 @@ pub struct Partition {
     crossed: AtomicI64,
     /// `sync` topics: the standby is in sync, so an acknowledgement waits for it.
     in_sync: AtomicBool,
+    /// Held while the in-sync state is stored: a leave and a return must not cross, or what is stored would not be what
+    /// holds.
+    pub transition: tokio::sync::Mutex<()>,
     tee: Mutex<TeeBuffer>,
     wake: tokio::sync::Notify,
     progress: watch::Sender<Progress>,
@@ -135,10 +140,12 @@ impl Partition {
             mode: AtomicU8::new(code(mode)),
             offsets: RwLock::new(offsets),
             duplicates: Mutex::default(),
+            recalled: AtomicBool::new(false),
             exposed: AtomicI64::new(0),
             acknowledged: Mutex::default(),
             crossed: AtomicI64::new(0),
             in_sync: AtomicBool::new(mode == TeeMode::Sync),
+            transition: tokio::sync::Mutex::default(),
             tee: Mutex::default(),
             wake: tokio::sync::Notify::new(),
             progress: watch::Sender::new(Progress::UNKNOWN),
@@ -208,12 +215,26 @@ impl Partition {
         self.set_state(StreamState::Waiting("the stream is being opened".into()));
     }
 
+    /// Whether older batches are known as duplicates, see [`Self::set_recalled`].
+    pub fn is_recalled(&self) -> bool {
+        self.recalled.load(Ordering::Acquire)
+    }
+
+    /// The newest batches that the log held when this process came have been read.
+    pub fn set_recalled(&self) {
+        self.recalled.store(true, Ordering::Release);
+    }
+
     pub fn in_sync(&self) -> bool {
         self.in_sync.load(Ordering::Acquire)
     }
 
     pub fn set_in_sync(&self, yes: bool) {
         self.in_sync.store(yes, Ordering::Release);
+        if !yes {
+            // The stream looks for the way back.
+            self.wake.notify_one();
+        }
     }
 
     /// Hands a batch that the active cluster has just acknowledged to the stream. A full buffer drops it: the stream then

@@ -30,6 +30,8 @@ pub type At = Duration;
 /// A group has this long after its first request of a generation until its members are told to rebalance, whether or not
 /// all have been heard of. The default heartbeat interval of every client library is 3 s, a reconnect takes up to 1 s more.
 pub const GATHER: Duration = Duration::from_secs(5);
+/// Longest wait for ids that the cluster gives at once.
+pub const GIVE: Duration = Duration::from_secs(1);
 /// Longest hold of a JoinGroup, whatever its rebalance timeout: Java's default is 5 minutes, too long to stand still for
 /// a member that may be dead.
 pub const MAX_HOLD: Duration = Duration::from_secs(60);
@@ -80,6 +82,8 @@ pub enum Join {
     Fresh,
     /// Wait for [`Members::hold`], then send it with an empty member id.
     Rehome,
+    /// Wait for [`Members::hold_given`], then send it as it is.
+    Given,
 }
 
 /// What a JoinGroup told of a member.
@@ -155,6 +159,8 @@ impl Members {
     /// A JoinGroup that may be held for `limit` from the first one of its group on.
     pub fn join(&mut self, who: Who<'_>, instance: Option<&str>, limit: Duration, at: At) -> Join {
         self.enter(who.generation, at);
+        // Opened first: that decides who of those that had arrived before must come again.
+        let _opened = self.gathering(who.group, who.generation, at);
         let rule = match (who.member.is_empty(), self.old(who)) {
             (true, _) => Join::Fresh,
             (false, Some(member)) if member.standing != Standing::Gone => {
@@ -162,7 +168,7 @@ impl Members {
                 member.seen = at;
                 Join::Rehome
             }
-            (false, _) => return Join::Native,
+            (false, _) => return if self.is_given(who) { Join::Given } else { Join::Native },
         };
         let Some((members, gathering)) = self.gathering(who.group, who.generation, at) else { return rule };
         // A static member that was started anew takes the place of its former self (KIP-345).
@@ -183,8 +189,33 @@ impl Members {
         let last = outstanding(members, gathering, at).map(|m| m.expected_until(gathering.opened)).max();
         let complete = if gathering.incomplete { gathering.opened + GATHER } else { at };
         let wait = last.unwrap_or(at).max(complete).min(over);
-        gathering.closed |= wait <= at;
+        if wait <= at && !gathering.closed {
+            (gathering.closed, gathering.closed_at) = (true, at);
+        }
         (!gathering.closed).then_some(wait)
+    }
+
+    fn is_given(&mut self, who: Who<'_>) -> bool {
+        self.member(who.group, who.member).is_some_and(|m| m.unjoined && m.generation == who.generation)
+    }
+
+    /// Whether JoinGroups by ids that the cluster has just given are held, and until when at the latest: all who go on
+    /// together first get their ids, so that the coordinator knows of all of them and its first rebalance waits for all. One
+    /// that came alone would be assigned, and read, what others of a cooperative group still hold.
+    pub fn hold_given(&mut self, group: &str, generation: Generation, at: At) -> Option<At> {
+        let (members, gathering) = self.gathering(group, generation, at)?;
+        // A static member joins without being given an id.
+        let without =
+            |m: &Member| m.is_old(generation) && m.standing == Standing::Arrived && !m.replaced && m.instance.is_none();
+        let until = gathering.closed_at + GIVE;
+        (gathering.closed && at < until && members.values().any(without)).then_some(until)
+    }
+
+    /// The cluster gave an old member another id.
+    pub fn replaced(&mut self, who: Who<'_>) {
+        if let Some(member) = self.old(who) {
+            member.replaced = true;
+        }
     }
 
     /// A LeaveGroup of these members (id, instance). `true`: all are old, so there is nothing to ask the cluster.
@@ -225,7 +256,19 @@ impl Members {
         }
         let Joined { session, complete, .. } = joined;
         let generation = who.generation;
-        self.note(who, Member { generation, standing, instance, session, seen: at, waiting: 0, unjoined: !complete });
+        self.note(
+            who,
+            Member {
+                generation,
+                standing,
+                instance,
+                session,
+                seen: at,
+                waiting: 0,
+                unjoined: !complete,
+                replaced: false,
+            },
+        );
     }
 
     /// Ids that the cluster of the generation before gave and that never joined by them, by group; each is told once. That
@@ -284,7 +327,8 @@ impl Members {
         }
         let Some(before) = who.generation.checked_sub(1) else { return false };
         let standing = if arrived { Standing::Arrived } else { Standing::Active };
-        self.note(who, Member::heard_of(before, standing, at));
+        // One that has arrived comes again by no id.
+        self.note(who, Member { replaced: arrived, ..Member::heard_of(before, standing, at) });
         match self.gathering(who.group, who.generation, at) {
             Some((_, gathering)) => {
                 gathering.incomplete = true;

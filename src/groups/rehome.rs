@@ -129,8 +129,12 @@ impl Rehome {
         if rule == Join::Native {
             return Ok(JoinRule::Send { body: None, reply: reply() });
         }
+        if rule == Join::Given {
+            self.hold(&join.group_id, |members, at| members.hold_given(&join.group_id, generation, at)).await;
+            return Ok(as_it_is());
+        }
         self.knock(&join.group_id);
-        self.hold(&join.group_id, generation).await;
+        self.hold(&join.group_id, |members, at| members.hold(&join.group_id, generation, at)).await;
         if rule == Join::Fresh {
             return Ok(JoinRule::Send { body: None, reply: reply() });
         }
@@ -275,7 +279,13 @@ impl Rehome {
                 let instance = join.group_instance_id.as_deref();
                 if matches!(answer.error_code, NONE | MEMBER_ID_REQUIRED) && !answer.member_id.is_empty() {
                     let joined = Joined { instance, session, complete: answer.error_code == NONE };
-                    self.members.lock().joined(who, joined, at);
+                    let mut members = self.members.lock();
+                    members.joined(who, joined, at);
+                    if join.member_id != answer.member_id {
+                        members.replaced(Who { member: &join.member_id, ..who });
+                    }
+                    drop(members);
+                    self.knock(&join.group_id);
                 }
             }
             HEARTBEAT | SYNC_GROUP => {
@@ -311,16 +321,16 @@ impl Rehome {
         }
     }
 
-    /// Holds a JoinGroup until the old members are through.
-    async fn hold(&self, group: &str, generation: u32) {
-        if self.members.lock().hold(group, generation, self.now()).is_none() {
+    /// Holds a JoinGroup until `held` gives no time any more.
+    async fn hold(&self, group: &str, held: impl Fn(&mut Members, At) -> Option<At>) {
+        if held(&mut self.members.lock(), self.now()).is_none() {
             return;
         }
         let door = Door::new(self, group);
         loop {
             let mut knocked = std::pin::pin!(door.notify.notified());
             knocked.as_mut().enable();
-            let Some(until) = self.members.lock().hold(group, generation, self.now()) else { return };
+            let Some(until) = held(&mut self.members.lock(), self.now()) else { return };
             tokio::select! {
                 _ = knocked => {}
                 _ = sleep_until(self.started + until) => {}

@@ -1,6 +1,7 @@
 //! The integration tests: whole behaviour against real Apache Kafka with real clients, in one binary, since linking
 //! dominates the build time.
 
+mod commits;
 mod copy;
 mod cutover;
 mod disposable;
@@ -8,6 +9,7 @@ mod groups;
 mod house;
 mod lagging;
 mod operator;
+mod planted;
 mod positions;
 mod reading;
 mod retries;

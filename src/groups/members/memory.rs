@@ -36,6 +36,8 @@ pub(super) struct Member {
     pub(super) waiting: u32,
     /// The cluster gave it this id (MEMBER_ID_REQUIRED) and has not seen it join by it.
     pub(super) unjoined: bool,
+    /// Goes on under another id that the cluster gave it.
+    pub(super) replaced: bool,
 }
 
 /// The re-homing of one group in one generation.
@@ -51,6 +53,8 @@ pub(super) struct Gathering {
     pub(super) called: bool,
     /// JoinGroups go on.
     pub(super) closed: bool,
+    /// Since when.
+    pub(super) closed_at: At,
 }
 
 /// Members by id.
@@ -82,7 +86,16 @@ pub struct Members {
 
 impl Member {
     pub(super) fn heard_of(generation: Generation, standing: Standing, seen: At) -> Self {
-        Member { generation, standing, instance: None, session: DEFAULT_SESSION, seen, waiting: 0, unjoined: false }
+        Member {
+            generation,
+            standing,
+            instance: None,
+            session: DEFAULT_SESSION,
+            seen,
+            waiting: 0,
+            unjoined: false,
+            replaced: false,
+        }
     }
 
     pub(super) fn is_old(&self, generation: Generation) -> bool {
@@ -140,8 +153,14 @@ impl Members {
         if gathering.as_ref().is_none_or(|g| g.generation < generation) {
             let silent = |m: &&mut Member| m.is_old(generation) && heard.saturating_sub(m.seen.max(since)) > m.session;
             members.values_mut().filter(silent).for_each(|m| m.standing = Standing::Gone);
-            let opened = Gathering { generation, opened: at, until: None, incomplete, called: false, closed: false };
-            *gathering = Some(opened);
+            // Who was on its way into the generation before has not got there: it comes again, at once.
+            let on_its_way = |m: &&mut Member| m.is_old(generation) && m.standing == Standing::Arrived && !m.replaced;
+            for member in members.values_mut().filter(on_its_way) {
+                member.standing = Standing::Active;
+                member.session = member.session.min(GATHER);
+            }
+            let (until, called, closed, closed_at) = (None, false, false, At::ZERO);
+            *gathering = Some(Gathering { generation, opened: at, until, incomplete, called, closed, closed_at });
         }
         gathering.as_mut().map(|gathering| (members, gathering))
     }

@@ -179,13 +179,15 @@ fn cutovers_may_follow_each_other_while_members_are_on_the_way() {
     assert_eq!(join(&mut all, "b", 2, 41_800).1, Some(at(51_000)));
     assert_eq!(join(&mut all, "c", 2, 42_000), (Join::Rehome, None));
     all.joined(who("a2", 2), joined(None), at(42_100));
-    assert!(matches!(beat(&mut all, "a2", 3, 43_000), Beat::Rebalance), "the only one that has joined");
+    all.replaced(who("a", 2));
+    // Generation 3: a goes on as a2; b, c and n had not got into generation 2, and a cooperative one holds its partitions.
+    assert!(matches!(beat(&mut all, "a2", 3, 43_000), Beat::Wait(_)));
     assert_eq!(beat(&mut all, "a", 3, 43_100), Beat::Rebalance);
-    assert_eq!(
-        join(&mut all, "a2", 3, 43_200),
-        (Join::Rehome, None),
-        "b and c never joined: nothing of theirs is open"
-    );
+    assert_eq!(join(&mut all, "b", 3, 43_200), (Join::Rehome, Some(at(53_000))), "a2 is to come");
+    assert_eq!(beat(&mut all, "a2", 3, 43_300), Beat::Rebalance);
+    assert_eq!(join(&mut all, "a2", 3, 43_400), (Join::Rehome, Some(at(48_000))), "c and n come soon or never");
+    assert_eq!(join(&mut all, "c", 3, 43_500), (Join::Rehome, Some(at(48_000))));
+    assert_eq!(join(&mut all, "n", 3, 43_600), (Join::Rehome, None));
 }
 
 #[test]
@@ -260,4 +262,29 @@ fn ids_by_which_nobody_joined_are_told_once_and_only_to_the_next_generation() {
     assert_eq!(all.take_unjoined(1), [("g".to_owned(), vec!["early".to_owned()])]);
     assert_eq!(all.take_unjoined(2), [("g".to_owned(), vec!["late".to_owned()])]);
     assert_eq!(all.take_unjoined(2), []);
+}
+
+#[test]
+fn nobody_joins_by_a_given_id_before_all_have_theirs() {
+    let mut all = grown(&["a", "b", "c"]);
+    for (n, member) in ["a", "b", "c"].into_iter().enumerate() {
+        join(&mut all, member, 1, 40_000 + n as u64);
+    }
+    let given = Joined { complete: false, ..joined(None) };
+    for (n, (old, new)) in [("a", "a1"), ("b", "b1"), ("c", "c1")].into_iter().enumerate() {
+        assert_eq!(all.join(who(new, 1), None, REBALANCE, at(40_010)), Join::Native, "not given yet");
+        all.joined(who(new, 1), given, at(40_010));
+        all.replaced(who(old, 1));
+        assert_eq!(all.join(who(new, 1), None, REBALANCE, at(40_020)), Join::Given);
+        let held = all.hold_given("g", 1, at(40_020));
+        assert_eq!(held, (n < 2).then_some(at(40_002) + GIVE), "{new}");
+    }
+    // One that never gets its id holds the others up for a moment only.
+    let mut all = grown(&["a", "b"]);
+    join(&mut all, "a", 1, 40_000);
+    join(&mut all, "b", 1, 40_000);
+    all.joined(who("a1", 1), given, at(40_010));
+    all.replaced(who("a", 1));
+    assert!(all.hold_given("g", 1, at(40_020)).is_some());
+    assert_eq!(all.hold_given("g", 1, at(40_000) + GIVE), None);
 }

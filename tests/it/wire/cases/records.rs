@@ -10,7 +10,8 @@ use kafka_protocol::messages::txn_offset_commit_request::{
 };
 use kafka_protocol::messages::*;
 
-use super::{READ, Reply, Side, TIMEOUT_MS};
+use super::{PATIENCE, READ, Reply, Side, TIMEOUT_MS};
+use crate::support::wait::wait_for;
 use crate::wire::expect;
 use crate::wire::raw::{self, batch, group_id, topic_name, transactional_id};
 
@@ -73,13 +74,16 @@ pub fn data(side: &mut Side, api: ApiKey, version: i16) -> Option<Reply> {
             side.ask(version, request.with_topics(vec![topic]))
         }
         ApiKey::DeleteRecords => {
-            // In the partition that no reading case looks at.
             let name = side.created("cut");
             let data = PartitionProduceData::default().with_index(0).with_records(Some(batch("cut", 5)));
             let topic = TopicProduceData::default().with_name(topic_name(&name)).with_partition_data(vec![data]);
             let produce = ProduceRequest::default().with_acks(-1).with_timeout_ms(TIMEOUT_MS);
-            let produced = side.raw.ask(9, &produce.with_topic_data(vec![topic]));
-            assert_eq!(produced.responses[0].partition_responses[0].error_code, 0, "{name}");
+            let produce = produce.with_topic_data(vec![topic]);
+            // Its leader may not have taken it up yet.
+            wait_for("the new topic's leader", PATIENCE, || match side.raw.ask(9, &produce) {
+                produced if produced.responses[0].partition_responses[0].error_code == 0 => Ok(()),
+                produced => Err(format!("{produced:?}")),
+            });
             let partition = DeleteRecordsPartition::default().with_partition_index(0).with_offset(2);
             let topic = DeleteRecordsTopic::default().with_name(topic_name(&name)).with_partitions(vec![partition]);
             side.ask(version, DeleteRecordsRequest::default().with_topics(vec![topic]).with_timeout_ms(TIMEOUT_MS))
