@@ -121,6 +121,9 @@ pub struct Partition {
     crossed: AtomicI64,
     /// `sync` topics: the standby is in sync, so an acknowledgement waits for it.
     in_sync: AtomicBool,
+    /// Held while the in-sync state is stored: a leave and a return must not cross, or what is stored would not be what
+    /// holds.
+    pub transition: tokio::sync::Mutex<()>,
     tee: Mutex<TeeBuffer>,
     wake: tokio::sync::Notify,
     progress: watch::Sender<Progress>,
@@ -142,6 +145,7 @@ impl Partition {
             acknowledged: Mutex::default(),
             crossed: AtomicI64::new(0),
             in_sync: AtomicBool::new(mode == TeeMode::Sync),
+            transition: tokio::sync::Mutex::default(),
             tee: Mutex::default(),
             wake: tokio::sync::Notify::new(),
             progress: watch::Sender::new(Progress::UNKNOWN),
@@ -227,6 +231,10 @@ impl Partition {
 
     pub fn set_in_sync(&self, yes: bool) {
         self.in_sync.store(yes, Ordering::Release);
+        if !yes {
+            // The stream looks for the way back.
+            self.wake.notify_one();
+        }
     }
 
     /// Hands a batch that the active cluster has just acknowledged to the stream. A full buffer drops it: the stream then

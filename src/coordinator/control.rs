@@ -1,6 +1,7 @@
 //! What operators ask (the HTTP API's [`Control`]).
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 
@@ -14,6 +15,10 @@ use crate::admin::{Control, ControlError};
 use crate::config::Config;
 use crate::cutover::Kind;
 use crate::model::{ClusterIx, Generation};
+use crate::upstream::OffsetSpec;
+
+/// For the active cluster to say where a log ends; an operator waits, and what is known without it will do.
+const ASK_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Handle to the coordinator for the HTTP API.
 pub struct Operator(pub std::sync::Arc<Coordinator>);
@@ -75,7 +80,10 @@ impl Control for Operator {
     }
 
     fn translate(&self, query: TranslateQuery) -> Answer<'_, Translation> {
-        Box::pin(async move { self.0.translate_now(query) })
+        Box::pin(async move {
+            let end = self.0.active_end(&query.topic, query.partition).await;
+            self.0.translate_now(query, end)
+        })
     }
 
     fn reload(&self) -> Answer<'_, ReloadReport> {
@@ -105,7 +113,24 @@ impl Coordinator {
         }
     }
 
-    fn translate_now(&self, query: TranslateQuery) -> Result<Translation, ControlError> {
+    /// End of the active cluster's log: as it says itself, or as far as is known if it does not answer.
+    async fn active_end(&self, topic: &str, index: i32) -> Option<i64> {
+        let partition = self.catalog.partition(topic, index)?;
+        let active = self.roles()?.active;
+        let tps = [partition.tp.clone()];
+        if let Some(cluster) = self.cluster(active)
+            && let Ok(Ok(ends)) =
+                tokio::time::timeout(ASK_TIMEOUT, cluster.list_offsets(&tps, OffsetSpec::Latest)).await
+            && let Some(Ok(end)) = ends.get(&tps[0])
+        {
+            return Some(*end);
+        }
+        let exposed = partition.offsets.read().map(active).position_in(partition.exposed());
+        Some(partition.progress().active_end.max(exposed))
+    }
+
+    /// `active_end`: where the active cluster's log ends.
+    fn translate_now(&self, query: TranslateQuery, active_end: Option<i64>) -> Result<Translation, ControlError> {
         let missing = || ControlError::NotFound(format!("no partition {}-{}", query.topic, query.partition));
         let partition = self.catalog.partition(&query.topic, query.partition).ok_or_else(missing)?;
         let offsets = partition.offsets.read();
@@ -120,13 +145,16 @@ impl Coordinator {
         let roles = self.roles();
         let cluster_offset = |ix: ClusterIx| {
             let offset = logical.and_then(|l| offsets.map(ix).to_cluster(l))?;
-            // The standby's map reaches beyond its log: what is not there yet has no offset.
+            // The maps reach beyond the logs: what is not there yet has no offset.
             let standby = roles.as_ref().is_some_and(|r| r.active != ix);
-            (!standby || offset < partition.progress().standby_end).then_some(offset)
+            let end = if standby { partition.progress().standby_end } else { active_end.unwrap_or(i64::MAX) };
+            (offset < end).then_some(offset)
         };
         let configured = ClusterIx::BOTH.into_iter().filter(|&ix| self.cluster(ix).is_some());
         let cluster_offsets: std::collections::BTreeMap<_, _> =
             configured.map(|ix| (self.name(ix).to_string(), cluster_offset(ix))).collect();
+        // An offset that no cluster has names no record.
+        let logical = logical.filter(|_| query.cluster.is_none() || cluster_offsets.values().any(Option::is_some));
         let complete = logical.is_some() && cluster_offsets.values().all(Option::is_some);
         let detail = (!complete).then(|| {
             "a cluster has no record there: not copied (control batch, aborted or not yet replicated), or masked after a failover"

@@ -190,6 +190,8 @@ impl Drive<'_> {
                 ));
             }
         }
+        let clusters = self.house.clusters.iter().flatten();
+        futures_util::future::join_all(clusters.map(|c| c.warm(PROBE))).await;
         if reasons.is_empty() { Event::Succeeded } else { Event::Failed(reasons) }
     }
 

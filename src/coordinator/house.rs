@@ -55,6 +55,10 @@ impl House for Coordinator {
                 return Ok(());
             }
             let leaving = self.leaving_with(partition, &roles).await;
+            let mut transitions = Vec::new();
+            for partition in &leaving {
+                transitions.push(partition.transition.lock().await);
+            }
             let entries = || leaving.iter().map(|p| self.out_of_sync(p, roles.active)).collect::<Vec<_>>();
             self.store.write(roles.active, entries()).await.map_err(|e| e.to_string())?;
             leaving.iter().for_each(|p| p.set_in_sync(false));

@@ -3,16 +3,21 @@
 use bytes::{Buf, Bytes, BytesMut};
 use kafka_protocol::messages::leave_group_response::MemberResponse;
 use kafka_protocol::messages::{
-    HeartbeatRequest, HeartbeatResponse, LeaveGroupRequest, LeaveGroupResponse, SyncGroupRequest, SyncGroupResponse,
+    HeartbeatRequest, HeartbeatResponse, JoinGroupRequest, JoinGroupResponse, LeaveGroupRequest, LeaveGroupResponse,
+    SyncGroupRequest, SyncGroupResponse,
 };
 use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
 
 use super::rehome::HEARTBEAT;
+use crate::wire::header::{RequestHeader, encode_request_header};
 
 /// The generation of a commit from outside the group.
 pub const NO_GENERATION: i32 = -1;
 /// LeaveGroup names several members from this version on (KIP-345).
 const LEAVES_SEVERAL: i16 = 3;
+
+/// JoinGroup replies carry the protocol type from this version on (KIP-559).
+const NAMES_PROTOCOL_TYPE: i16 = 7;
 
 /// Reads one whole body.
 pub fn decode<M: Decodable>(body: &Bytes, version: i16) -> Result<M, String> {
@@ -28,6 +33,26 @@ pub fn encode<M: Encodable>(message: &M, version: i16) -> Result<Bytes, String> 
     let mut out = BytesMut::new();
     message.encode(&mut out, version).map_err(|e| e.to_string())?;
     Ok(out.freeze())
+}
+
+/// A whole request frame (without length) as the client of `header` would have sent it in another version.
+pub fn frame<M: Encodable>(header: &RequestHeader, version: i16, message: &M) -> Result<Bytes, String> {
+    let client_id = header.client_id.as_deref().and_then(|id| std::str::from_utf8(id).ok());
+    let mut out = BytesMut::new();
+    encode_request_header(&mut out, header.api_key, version, header.correlation_id, client_id)
+        .map_err(|e| e.to_string())?;
+    message.encode(&mut out, version).map_err(|e| e.to_string())?;
+    Ok(out.freeze())
+}
+
+/// The reply to a JoinGroup that was sent in version `sent`, in the client's version `wanted`. `request` is the client's.
+pub fn join_reply(request: &Bytes, reply: &Bytes, sent: i16, wanted: i16) -> Result<Bytes, String> {
+    let join: JoinGroupRequest = decode(request, wanted)?;
+    let mut answer: JoinGroupResponse = decode(reply, sent)?;
+    if wanted >= NAMES_PROTOCOL_TYPE {
+        answer.protocol_type = Some(join.protocol_type);
+    }
+    encode(&answer, wanted)
 }
 
 pub fn heartbeat(version: i16, code: i16) -> Result<Bytes, String> {

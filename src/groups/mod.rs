@@ -10,5 +10,6 @@ mod standby;
 mod sync;
 mod translate;
 
+pub use bodies::join_reply;
 pub use rehome::{JoinRule, Rehome, group_of_commit};
 pub use sync::{GroupSync, Summary};

@@ -45,6 +45,9 @@ const ILLEGAL_GENERATION: i16 = ResponseError::IllegalGeneration.code();
 const MEMBER_ID_REQUIRED: i16 = ResponseError::MemberIdRequired.code();
 const FENCED_INSTANCE_ID: i16 = ResponseError::FencedInstanceId.code();
 
+/// Up to this version a member that has no id joins at once; later it is first given one with MEMBER_ID_REQUIRED (KIP-394),
+/// at which cooperative librdkafka members drop their partitions and positions. Static members never get that.
+const JOINS_WITHOUT_ID: i16 = 3;
 /// Longest session timeout believed: brokers' own `group.max.session.timeout.ms`.
 const MAX_SESSION: Duration = Duration::from_secs(1800);
 
@@ -54,6 +57,9 @@ pub enum JoinRule {
     Answer(Bytes),
     /// It goes to the cluster; `None`: with the client's own body.
     Send { body: Option<Bytes>, reply: Reply },
+    /// This whole frame (without length) goes to the cluster in its place, a JoinGroup of this version; the reply goes
+    /// through [`bodies::join_reply`].
+    SendAs { version: i16, frame: Bytes },
 }
 
 /// The members of all groups, as all connections see them.
@@ -86,11 +92,7 @@ impl Rehome {
         match header.api_key {
             HEARTBEAT => {
                 let beat: HeartbeatRequest = decode(body, version)?;
-                let told = self.beat(Who { group: &beat.group_id, member: &beat.member_id, generation }).await;
-                if told != Beat::Native {
-                    tracing::debug!(group = %beat.group_id.as_str(), member = %beat.member_id, ?told, generation, "Heartbeat");
-                }
-                match told {
+                match self.beat(Who { group: &beat.group_id, member: &beat.member_id, generation }).await {
                     Beat::Native => Ok(as_it_is()),
                     Beat::GoOn | Beat::Wait(_) => bodies::heartbeat(version, NONE).map(JoinRule::Answer),
                     Beat::Rebalance => bodies::heartbeat(version, REBALANCE_IN_PROGRESS).map(JoinRule::Answer),
@@ -104,32 +106,30 @@ impl Rehome {
                     false => Ok(as_it_is()),
                 }
             }
-            JOIN_GROUP => self.join(generation, version, decode(body, version)?).await,
+            JOIN_GROUP => self.join(generation, header, decode(body, version)?).await,
             LEAVE_GROUP => self.leave(generation, version, &decode(body, version)?),
             OFFSET_COMMIT => self.commit(view, version, body),
             _ => Ok(as_it_is()),
         }
     }
 
-    async fn join(&self, generation: u32, version: i16, mut join: JoinGroupRequest) -> Result<JoinRule, String> {
+    async fn join(
+        &self,
+        generation: u32,
+        header: &RequestHeader,
+        mut join: JoinGroupRequest,
+    ) -> Result<JoinRule, String> {
+        let version = header.api_version;
         let who = Who { group: &join.group_id, member: &join.member_id, generation };
         // Version 0 has no rebalance timeout: the session timeout stands for it (KIP-62).
         let limit = if version == 0 { join.session_timeout_ms } else { join.rebalance_timeout_ms };
         let rule = self.members.lock().join(who, join.group_instance_id.as_deref(), millis(limit), self.now());
+        tracing::debug!(group = who.group, member = who.member, ?rule, generation, "JoinGroup");
         // Without an id it is given one at once (KIP-394). The group would wait for an id whose reply nobody saw.
-        tracing::debug!(group = %join.group_id.as_str(), member = %join.member_id, ?rule, generation, "JoinGroup");
-        let at_once = version >= 4
-            && join.group_instance_id.is_none()
-            && (rule != Join::Given)
-            && (rule != Join::Native || who.member.is_empty());
+        let at_once = version > JOINS_WITHOUT_ID && join.group_instance_id.is_none() && who.member.is_empty();
         let reply = || if at_once { Reply::AtOnce } else { Reply::Rewrite };
         if rule == Join::Native {
             return Ok(JoinRule::Send { body: None, reply: reply() });
-        }
-        if rule == Join::Given {
-            self.knock(&join.group_id);
-            self.hold(&join.group_id, |members, at| members.hold_given(&join.group_id, generation, at)).await;
-            return Ok(as_it_is());
         }
         self.knock(&join.group_id);
         self.hold(&join.group_id, |members, at| members.hold(&join.group_id, generation, at)).await;
@@ -138,7 +138,12 @@ impl Rehome {
         }
         tracing::debug!(group = %join.group_id.as_str(), member = %join.member_id, "member re-homed");
         join.member_id = StrBytes::default();
-        Ok(JoinRule::Send { body: Some(encode(&join, version)?), reply: reply() })
+        if version <= JOINS_WITHOUT_ID || join.group_instance_id.is_some() {
+            return Ok(JoinRule::Send { body: Some(encode(&join, version)?), reply: Reply::Rewrite });
+        }
+        join.reason = None; // has no place in the older version
+        let frame = bodies::frame(header, JOINS_WITHOUT_ID, &join)?;
+        Ok(JoinRule::SendAs { version: JOINS_WITHOUT_ID, frame })
     }
 
     fn leave(&self, generation: u32, version: i16, leave: &LeaveGroupRequest) -> Result<JoinRule, String> {
@@ -153,7 +158,6 @@ impl Rehome {
         let mut commit: OffsetCommitRequest = decode(body, version)?;
         let who = Who { group: &commit.group_id, member: &commit.member_id, generation: view.generation };
         let rule = if is_member(&commit) { self.members.lock().commit(who, self.now()) } else { Commit::Native };
-        tracing::debug!(group = who.group, member = who.member, ?rule, "OffsetCommit");
         let outside = match rule {
             Commit::Native => None,
             Commit::Rebalance => {
@@ -241,18 +245,12 @@ impl Rehome {
         let who = Who { group: &commit.group_id, member: &commit.member_id, generation };
         let code = match is_member(&commit) {
             // Others have joined before it came. To rejoin with its position is the best that is left.
-            true if self.left_behind(who) => REBALANCE_IN_PROGRESS,
+            true if self.members.lock().is_old(who) => REBALANCE_IN_PROGRESS,
             // All clients send it again at once, and then it goes from outside the group.
             true if self.adopt(who, false) => COORDINATOR_LOAD_IN_PROGRESS,
             _ => return Ok(None),
         };
         encode(&rewrite::offset_commit::error(&commit, code), v).map(Some)
-    }
-
-    /// The member's position belongs to the generation before.
-    fn left_behind(&self, who: Who<'_>) -> bool {
-        let mut members = self.members.lock();
-        members.is_old(who) || (members.is_given(who) && members.is_settling(who.group, who.generation, self.now()))
     }
 
     fn adopt(&self, who: Who<'_>, arrived: bool) -> bool {
@@ -282,8 +280,6 @@ impl Rehome {
                 let who = Who { group: &join.group_id, member: &answer.member_id, generation };
                 let session = millis(join.session_timeout_ms).min(MAX_SESSION);
                 let instance = join.group_instance_id.as_deref();
-                tracing::debug!(group = who.group, member = %join.member_id, new = who.member, code = answer.error_code, generation,
-                    "JoinGroup answered");
                 if matches!(answer.error_code, NONE | MEMBER_ID_REQUIRED) && !answer.member_id.is_empty() {
                     let joined = Joined { instance, session, complete: answer.error_code == NONE };
                     let mut members = self.members.lock();
@@ -298,9 +294,6 @@ impl Rehome {
             HEARTBEAT | SYNC_GROUP => {
                 let (group, member, code) = bodies::heard_of(key, v, request, reply)?;
                 let who = Who { group: &group, member: &member, generation };
-                if code != NONE || key == SYNC_GROUP {
-                    tracing::debug!(group, member, key, code, generation, "answered");
-                }
                 match code {
                     NONE | REBALANCE_IN_PROGRESS => self.members.lock().alive(who, at),
                     UNKNOWN_MEMBER_ID | FENCED_INSTANCE_ID => self.members.lock().expelled(who, at),

@@ -80,6 +80,8 @@ pub struct GroupSync {
     writing: tokio::sync::Mutex<()>,
     /// Nothing is written any more, except by the final pass.
     closed: AtomicBool,
+    /// Nothing is read from the active cluster any more: it may be lost, and would keep a writer waiting.
+    halted: CancellationToken,
     due: Mutex<HashSet<String>>,
     commits: Notify,
 }
@@ -104,6 +106,7 @@ impl GroupSync {
             memory: Mutex::default(),
             writing: tokio::sync::Mutex::default(),
             closed: AtomicBool::new(false),
+            halted: CancellationToken::new(),
             due: Mutex::default(),
             commits: Notify::new(),
         }
@@ -149,6 +152,7 @@ impl GroupSync {
     /// the group's members commit there after a cutover.
     pub async fn stop(&self) {
         self.closed.store(true, Ordering::Release);
+        self.halted.cancel();
         if tokio::time::timeout(STOP_LIMIT, self.writing.lock()).await.is_err() {
             tracing::warn!("a write of group offsets to the standby is still under way");
         }
@@ -212,9 +216,18 @@ impl GroupSync {
         self.unjoined.lock().extend(failed);
     }
 
+    /// Reads from the active cluster unless, or until, this is stopped.
+    async fn read<T>(&self, work: impl Future<Output = Result<T, UpstreamError>>) -> Result<T, String> {
+        tokio::select! {
+            biased;
+            () = self.halted.cancelled() => Err("the copying of group offsets has been stopped".into()),
+            done = work => done.map_err(|e| e.to_string()),
+        }
+    }
+
     async fn pass(&self) {
         self.remove_unjoined().await;
-        let groups = match self.active.list_groups().await {
+        let groups = match self.read(self.active.list_groups()).await {
             Ok(groups) => groups,
             Err(error) => {
                 counter!("kafka_standby_group_syncs_total", "result" => "failed").increment(1);
@@ -259,7 +272,7 @@ impl GroupSync {
 
     /// Brings one group up to date: (partitions written, partitions that wait).
     async fn copy(&self, group: &str) -> Result<(usize, usize), String> {
-        let committed = self.active.offset_fetch_all(group).await.map_err(|e| e.to_string())?;
+        let committed = self.read(self.active.offset_fetch_all(group)).await?;
         let (wanted, waiting) = self.translated(committed);
         if wanted.is_empty() {
             return Ok((0, waiting));

@@ -135,6 +135,11 @@ impl OffsetMap {
         }
     }
 
+    /// Where the next run begins if the logical offset `l` lies before it and in none: there is no record in between.
+    pub fn gap_at(&self, l: i64) -> Option<i64> {
+        self.at_logical(l).and_then(|(r, inside)| (!inside).then_some(r.logical))
+    }
+
     /// Logical offset behind the last mapped record (0 for an empty map; `i64::MAX` for an open one).
     pub fn logical_end(&self) -> i64 {
         self.runs.last().map_or(0, Run::logical_end)
@@ -218,6 +223,25 @@ mod tests {
         assert_eq!(m.runs(), [Run { logical: 20, cluster: 7, len: 1 }]);
         m.forget_below(100);
         assert_eq!(m.logical_end(), 21);
+    }
+
+    #[test]
+    fn gaps_lie_between_runs() {
+        let m = map(&[(2, 0, 3), (5, 9, 4), (20, 13, 1)]);
+        let rows = [
+            (0, Some(2)),
+            (1, Some(2)),
+            (2, None),
+            (4, None),
+            (5, None),
+            (8, None),
+            (9, Some(20)),
+            (20, None),
+            (21, None),
+        ];
+        for (l, gap) in rows {
+            assert_eq!(m.gap_at(l), gap, "at {l}");
+        }
     }
 
     proptest! {

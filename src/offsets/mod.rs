@@ -42,6 +42,11 @@ impl PartitionOffsets {
         &self.cuts
     }
 
+    /// The generation that writes here: that of the last cut.
+    pub fn generation(&self) -> Generation {
+        self.cuts.last().map_or(0, |&(generation, _)| generation)
+    }
+
     /// The generation that wrote the record at a logical offset.
     pub fn generation_at(&self, logical: i64) -> Generation {
         let after = self.cuts.partition_point(|&(_, start)| start <= logical);
@@ -102,6 +107,7 @@ mod tests {
         assert_eq!((p.generation_at(149), p.generation_at(160)), (0, 1));
         assert_eq!(p.generation_end(0), Some(160));
         assert_eq!(p.generation_end(1), None);
+        assert_eq!(p.generation(), 1);
         let before = p.clone();
         p.cut(&Cut { generation: 1, to: WEST, logical: 160, to_end: 50, from_end: 150 });
         assert_eq!(p, before, "applying the same cut twice changes nothing");

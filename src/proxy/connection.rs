@@ -287,6 +287,14 @@ impl Connection {
             | pending::OFFSET_COMMIT => match self.member_request(&view, &header, &body).await? {
                 JoinRule::Answer(body) => (Reply::Local(local::frame(&header, &body)), None),
                 JoinRule::Send { body, reply } => (reply, Some(body)),
+                JoinRule::SendAs { version, frame: instead } => {
+                    let pending = Pending { header, frame, reply: Reply::Join(version) };
+                    self.upstream(session).await?;
+                    self.send(ToReplies::Pending(pending)).await?;
+                    let upstream = session.upstream.as_mut().ok_or(End::Upstream)?;
+                    write_frame(upstream, &[&instead]).await.map_err(End::UpstreamIo)?;
+                    return Ok(RequestResult::Rewritten);
+                }
             },
             _ => (Reply::Rewrite, Some(rewrite::request(key, version, &body, &*view)?)),
         };

@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use kafka_protocol::messages::fetch_request::FetchRequest;
-use kafka_protocol::messages::fetch_response::{FetchResponse, PartitionData};
+use kafka_protocol::messages::fetch_response::{FetchResponse, FetchableTopicResponse, PartitionData};
 use kafka_protocol::protocol::{Decodable, Encodable};
 use uuid::Uuid;
 
 use super::Context;
 use crate::catalog::{InSync, Partition, View};
 use crate::config::{LossPolicy, TeeMode};
-use crate::records::Batches;
+use crate::records::{Batches, gap};
 use crate::rewrite::{self, Translate};
 
 /// How long a reply waits before it shows that nothing can be shown yet.
@@ -48,6 +48,7 @@ pub async fn reply(
     }
     let request = FetchRequest::decode(&mut request.clone(), version).map_err(|e| e.to_string())?;
     rewrite::fetch::response(&request, &mut reply, &**view as &dyn Translate);
+    pass_gaps(view, &request, &mut reply);
     let mut out = BytesMut::new();
     reply.encode(&mut out, version).map_err(|e| e.to_string())?;
     Ok(out.freeze())
@@ -92,6 +93,42 @@ async fn cap(context: &Context, view: &View, partition: &Arc<Partition>, data: &
             .map(|b| b.bytes().len())
             .sum();
         records.truncate(keep);
+    }
+}
+
+/// Moves consumers over offsets that no record has at the end of the log: behind a tail that a failover lost, or behind a
+/// transaction's last marker. Until something new is written the cluster has nothing to send there, and a reader that wants
+/// to reach the end that it was told (a restore of a changelog, Connect's own topics) would wait for ever.
+fn pass_gaps(view: &View, request: &FetchRequest, reply: &mut FetchResponse) {
+    let topics = request.topics.iter().filter_map(|asked| {
+        let same = |t: &FetchableTopicResponse| t.topic == asked.topic && t.topic_id == asked.topic_id;
+        reply.responses.iter().position(same).map(|answered| (asked, answered))
+    });
+    for (asked, answered) in topics.collect::<Vec<_>>() {
+        let known = match asked.topic_id {
+            id if id == Uuid::nil() => view.catalog.topic(&asked.topic),
+            id => view.catalog.topic_by_id(id),
+        };
+        let (Some(known), Some(answered)) = (known, reply.responses.get_mut(answered)) else { continue };
+        for asked in &asked.partitions {
+            let row = answered.partitions.iter_mut().find(|p| p.partition_index == asked.partition);
+            let (Some(row), Some(partition)) = (row, known.partition(asked.partition)) else { continue };
+            if row.error_code == 0 && row.records.as_ref().is_none_or(Bytes::is_empty) {
+                pass_gap(view, &partition, asked.fetch_offset, row);
+            }
+        }
+    }
+}
+
+fn pass_gap(view: &View, partition: &Partition, from: i64, row: &mut PartitionData) {
+    let Some(to) = partition.offsets.read().map(view.active).gap_at(from) else { return };
+    let stable = row.last_stable_offset;
+    if row.high_watermark < to || (stable >= 0 && stable < to) {
+        return;
+    }
+    match gap(from, to) {
+        Ok(records) => row.records = Some(records),
+        Err(error) => tracing::error!(partition = %partition.tp, %error, "a gap in the offsets cannot be passed"),
     }
 }
 

@@ -15,6 +15,8 @@ pub enum Reply {
     /// a cutover waits for the reply.
     AtOnce,
     Fetch,
+    /// From upstream, to a JoinGroup that was sent in this version instead of the client's.
+    Join(i16),
     /// Also where nothing was sent upstream because every batch is a retry that is stored already (`all_answered`).
     Produce(Box<ProduceContext>),
     /// Made by the proxy: the whole reply frame.

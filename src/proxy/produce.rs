@@ -16,6 +16,7 @@ use super::Context;
 use crate::admin::metrics::{self, TeeResult};
 use crate::catalog::{InSync, Partition, Topic, View};
 use crate::config::{LossPolicy, TeeMode};
+use crate::model::Generation;
 use crate::records::BatchHeader;
 use crate::rewrite::{self, Translate};
 use crate::stream::{Seen, TeeItem, is_client_id, seen};
@@ -332,7 +333,7 @@ async fn finish(
         row.log_start_offset = -1;
         push(&mut reply, &entry.topic, row);
     }
-    for failed in wait_for_standby(context, waits).await {
+    for failed in wait_for_standby(context, produced.view.generation, waits).await {
         fail(&mut reply, &failed);
     }
     let mut out = BytesMut::new();
@@ -352,7 +353,7 @@ fn push(reply: &mut ProduceResponse, key: &TopicKey, row: PartitionProduceRespon
 }
 
 /// Waits until the standby has what each acknowledgement promises. Gives the partitions that must be answered with an error.
-async fn wait_for_standby(context: &Context, waits: Vec<Wait>) -> Vec<Wait> {
+async fn wait_for_standby(context: &Context, generation: Generation, waits: Vec<Wait>) -> Vec<Wait> {
     let live = context.live.load_full();
     let tee = &live.tee;
     let deadline = Instant::now() + tee.sync_timeout;
@@ -374,6 +375,8 @@ async fn wait_for_standby(context: &Context, waits: Vec<Wait>) -> Vec<Wait> {
                     .is_ok();
             }
         }
+        // A failover came meanwhile: what has been seen is the new generation's progress, the record may be lost.
+        held &= partition.offsets.read().generation() <= generation;
         if held {
             partition.acknowledge(wait.logical.0, wait.logical.1);
         } else {

@@ -14,6 +14,7 @@ use super::pending::{self, Pending, Reply};
 use super::{Context, fetch, local, produce};
 use crate::admin::metrics::{self, Counted, Direction, RequestResult, Side};
 use crate::catalog::View;
+use crate::groups;
 use crate::rewrite;
 use crate::wire::{apis, frame, guard, header};
 
@@ -196,14 +197,16 @@ impl Replies {
         if matches!(pending.reply, Reply::Forward) {
             return self.write(&[&frame]).await;
         }
-        let offset = header::response_body_offset(key, version, &frame).map_err(|e| bad(e.to_string()))?;
+        let sent = if let Reply::Join(sent) = pending.reply { sent } else { version };
+        let offset = header::response_body_offset(key, sent, &frame).map_err(|e| bad(e.to_string()))?;
         let body = frame.slice(offset.min(frame.len())..);
-        guard::check(guard::Kind::Response, key, version, &body).map_err(|e| bad(e.to_string()))?;
+        guard::check(guard::Kind::Response, key, sent, &body).map_err(|e| bad(e.to_string()))?;
         let started = Instant::now();
         let request = pending.body();
         let out = match pending.reply {
             Reply::Produce(context) => produce::reply(&self.context, &view, *context, &body).await,
             Reply::Fetch => fetch::reply(&self.context, &view, version, &request, &body).await,
+            Reply::Join(sent) => groups::join_reply(&request, &body, sent, version),
             _ => rewrite::response(key, version, &request, &body, &*view).map_err(|e| e.to_string()),
         };
         let out = out.map_err(bad)?;

@@ -15,7 +15,7 @@ mod fixtures;
 
 pub use aborted::{AbortedFilter, ControlType, Verdict};
 pub use batch::{Batch, Batches, crc_ok};
-pub use build::{NewRecord, build};
+pub use build::{NewRecord, build, gap};
 pub use compress::{Codec, CompressError, MAX_INFLATED};
 pub use dense::{DenseError, Fix, Piece, split_dense};
 pub use header::{BatchError, BatchHeader, HEADER_BYTES, Stamp};

@@ -43,9 +43,15 @@ pub async fn open(direction: &Direction, partition: &Partition) -> Result<Opened
     if direction.catalog.topic(&tp.topic).is_some_and(|t| !t.keeps_copies(direction.generation)) {
         return Err(OpenError::NotYet("the standby's topic does not have the settings of a copy yet".into()));
     }
-    let standby = log(&direction.standby, tp).await.map_err(|e| OpenError::NotYet(format!("standby: {e}")))?;
-    let active = log(&direction.active, tp).await.map_err(|e| OpenError::NotYet(format!("active cluster: {e}")))?;
-    let epoch_end = log_end(&direction.standby, tp).await.map_err(OpenError::NotYet)?;
+    // Asked together, since sync acknowledgements wait for this at a cutover; but the sequence before the standby's end: an
+    // append of a killed predecessor that lands in between is then in the end and not in the sequence, so that ours is
+    // refused; the other way round ours would be accepted, behind a copy of itself.
+    let (stamp, active) = tokio::join!(stamp(direction, tp), log(&direction.active, tp));
+    let stamp = stamp?;
+    let active = active.map_err(|e| OpenError::NotYet(format!("active cluster: {e}")))?;
+    let (standby, epoch_end) = tokio::join!(log(&direction.standby, tp), log_end(&direction.standby, tp));
+    let standby = standby.map_err(|e| OpenError::NotYet(format!("standby: {e}")))?;
+    let epoch_end = epoch_end.map_err(OpenError::NotYet)?;
     if epoch_end.is_some_and(|end| end > standby.end) {
         return Err(OpenError::NotYet("the standby's replicas have not agreed on the end of the log yet".into()));
     }
@@ -86,14 +92,12 @@ pub async fn open(direction: &Direction, partition: &Partition) -> Result<Opened
     }
     let cursor = Cursor { active_next: next.max(active.start), standby_end: standby.end };
     recall_duplicates(direction, partition, active).await;
-    let stamp = stamp(direction, tp).await?;
     Ok(Opened { cursor, stamp })
 }
 
 async fn log(cluster: &Cluster, tp: &TopicPartition) -> Result<Log, String> {
-    let start = offset(cluster, tp, OffsetSpec::Earliest).await?;
-    let end = offset(cluster, tp, OffsetSpec::Latest).await?;
-    Ok(Log { start, end })
+    let (start, end) = tokio::join!(offset(cluster, tp, OffsetSpec::Earliest), offset(cluster, tp, OffsetSpec::Latest));
+    Ok(Log { start: start?, end: end? })
 }
 
 async fn offset(cluster: &Cluster, tp: &TopicPartition, spec: OffsetSpec) -> Result<i64, String> {

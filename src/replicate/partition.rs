@@ -1,20 +1,23 @@
 //! The stream of one partition: takes batches from the tee while they follow each other, fetches whatever is missing, and
 //! appends one batch at a time to the standby.
 
+mod in_sync;
+
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use tokio::time::Instant;
 
+use in_sync::Return;
+
 use super::Direction;
 use super::open::{OpenError, Opened, open};
 use crate::admin::metrics::{self, TeeResult};
 use crate::catalog::{Partition, StreamState};
-use crate::config::TeeMode;
 use crate::records::Batches;
 use crate::state::records::RUNS_PER_RECORD;
-use crate::state::{InSyncRecord, Key, MapRecord};
+use crate::state::{Key, MapRecord};
 use crate::stream::{Append, Cursor, Plan, Stamp, StampState, apply_breaks, plan, plan_teed};
 use crate::upstream::{FetchFrom, FetchOptions, Isolation, ProducedPartition};
 
@@ -26,6 +29,8 @@ const REORDER_WAIT: Duration = Duration::from_millis(3);
 /// Pause when a fetch finds nothing although the log is known to go on (below the high watermark in a moment, or an open
 /// transaction), growing to the second.
 const EMPTY_WAIT: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(100));
+/// How often a stream with nothing to do looks whether its standby is back.
+const RETURN_LOOK: Duration = Duration::from_millis(250);
 /// Pause between attempts on a standby that refuses or cannot be reached, growing to the second.
 const RETRY_WAIT: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
 
@@ -45,6 +50,7 @@ struct Stream {
     partition: Arc<Partition>,
     cursor: Cursor,
     stamp: StampState,
+    back: Return,
 }
 
 /// Runs until it is cancelled, the topic is gone, or the standby has diverged.
@@ -54,7 +60,13 @@ pub async fn run(direction: Arc<Direction>, partition: Arc<Partition>) {
         match open(&direction, &partition).await {
             Ok(Opened { cursor, stamp }) => {
                 pause = RETRY_WAIT.0;
-                let mut stream = Stream { direction: direction.clone(), partition: partition.clone(), cursor, stamp };
+                let mut stream = Stream {
+                    direction: direction.clone(),
+                    partition: partition.clone(),
+                    cursor,
+                    stamp,
+                    back: Return::default(),
+                };
                 stream.publish();
                 match stream.pump().await {
                     Stop::Reopen(reason) => {
@@ -88,6 +100,7 @@ fn is_older_duplicate(produced: &ProducedPartition, expected: i64) -> bool {
 impl Stream {
     async fn pump(&mut self) -> Stop {
         let mut empty = EMPTY_WAIT.0;
+        let mut gap_since = None;
         self.partition.set_state(StreamState::CatchUp);
         loop {
             if self.partition.is_retired() {
@@ -95,7 +108,9 @@ impl Stream {
             }
             let next = self.cursor.active_next;
             let (teed, first, end) = self.partition.with_tee(|t| (t.take(next), t.first(), t.seen_end()));
+            let returning = self.return_to_sync(end).await;
             if let Some(item) = teed {
+                gap_since = None;
                 if let Err(stop) = self.teed(item.batch).await {
                     return stop;
                 }
@@ -103,13 +118,22 @@ impl Stream {
                 continue;
             }
             if end <= next {
-                self.level().await;
-                self.partition.woken().await;
+                self.level();
+                let woken = self.partition.woken();
+                if returning {
+                    let _ = tokio::time::timeout(RETURN_LOOK, woken).await;
+                } else {
+                    woken.await;
+                }
                 continue;
             }
-            if first.is_some() && tokio::time::timeout(REORDER_WAIT, self.partition.woken()).await.is_ok() {
+            // What keeps arriving behind the gap must not put the fetch off for ever.
+            let waited = gap_since.get_or_insert_with(Instant::now).elapsed();
+            if first.is_some() && waited < REORDER_WAIT {
+                let _ = tokio::time::timeout(REORDER_WAIT, self.partition.woken()).await;
                 continue;
             }
+            gap_since = None;
             if first.is_some() {
                 metrics::tee_batches(TeeResult::Gap).increment(1);
             }
@@ -125,25 +149,10 @@ impl Stream {
     }
 
     /// The stream is level with the active cluster as far as it knows.
-    async fn level(&mut self) {
+    fn level(&self) {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         self.partition.set_level_at_ms(now.as_millis() as i64);
         self.partition.set_state(StreamState::Tee);
-        if self.partition.mode() != TeeMode::Sync || self.partition.in_sync() {
-            return;
-        }
-        // Acknowledgements wait again from here on; only then is the state stored: dying in between is on the safe side.
-        self.partition.set_in_sync(true);
-        let tp = &self.partition.tp;
-        let key = Key::InSync { topic: tp.topic.to_string(), partition: tp.partition };
-        let from = self.partition.offsets.read().map(self.direction.from).position_out(self.cursor.active_next);
-        let store = &self.direction.store;
-        let record = || vec![store.entry(&key, &InSyncRecord { in_sync: true, from })];
-        if let Err(error) = store.write(self.direction.from, record()).await {
-            tracing::warn!(%tp, %error, "the standby is in sync again, which could not be stored");
-        }
-        store.write_soon(self.direction.to(), record());
-        tracing::info!(%tp, "the standby is in sync again");
     }
 
     async fn teed(&mut self, batch: Bytes) -> Result<(), Stop> {

@@ -77,6 +77,8 @@ impl TopicSync {
             self.restore_own_settings().await;
             *restored = true;
         }
+        // A client may make a topic known while the cluster is being asked: that one is not missing from the answer.
+        let known = self.catalog.topics();
         let seen = self.active.refresh().await.map_err(|e| format!("active cluster: {e}"))?;
         let settings = self.settings(&seen).await?;
         let standby = match &self.standby {
@@ -108,7 +110,7 @@ impl TopicSync {
                 failures.push(format!("topic {}: {error}", source.name));
             }
         }
-        self.deleted(&seen, &standby.and_then(|(c, s)| s.ok().map(|s| (c, s)))).await;
+        self.deleted(known, &seen, &standby.and_then(|(c, s)| s.ok().map(|s| (c, s)))).await;
         if failures.is_empty() { Ok(()) } else { Err(failures.join("; ")) }
     }
 
@@ -244,9 +246,9 @@ impl TopicSync {
         wanted.min(i16::try_from(standby.brokers.len()).unwrap_or(i16::MAX)).max(1)
     }
 
-    /// Topics that the active cluster no longer has.
-    async fn deleted(&self, seen: &Snapshot, standby: &Option<(&Cluster, Arc<Snapshot>)>) {
-        for topic in self.catalog.topics() {
+    /// Forgets topics that the active cluster no longer has. `known`: what the catalog had before the cluster was asked.
+    async fn deleted(&self, known: Vec<Arc<Topic>>, seen: &Snapshot, standby: &Option<(&Cluster, Arc<Snapshot>)>) {
+        for topic in known {
             if seen.topic(&topic.name).is_some() || topic.real_id(self.active_ix).is_none() {
                 continue;
             }

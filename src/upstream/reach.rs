@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
+use futures_util::future::join_all;
+use kafka_protocol::messages::ApiVersionsRequest;
+use kafka_protocol::protocol::StrBytes;
 use tokio::time::Instant;
 
-use super::cluster::Cluster;
+use super::cluster::{Cluster, Lane, Target};
 use super::metadata::Broker;
 
 /// How long a look at stale metadata may take before the old one has to do: the caller tries the address anyway.
@@ -36,6 +39,20 @@ impl Cluster {
     /// Whether some broker of the cluster answers a Metadata request within `timeout`. Asks; does not trust memory.
     pub async fn reachable(&self, timeout: Duration) -> bool {
         self.refresh_by(Instant::now() + timeout).await.is_ok()
+    }
+
+    /// Opens the connections that streams in either direction need, so that a cutover does not wait for them. Best effort.
+    pub async fn warm(&self, timeout: Duration) {
+        let Some(snapshot) = self.cached_snapshot() else { return };
+        let ask = ApiVersionsRequest::default()
+            .with_client_software_name(StrBytes::from_static_str("kafka-standby"))
+            .with_client_software_version(StrBytes::from_static_str(env!("CARGO_PKG_VERSION")));
+        let lanes = [Lane::Control, Lane::Fetch, Lane::Produce];
+        let calls = snapshot.brokers.iter().flat_map(|b| lanes.map(|lane| (b.id, lane)));
+        let calls = calls.map(|(broker, lane)| self.call(Target::Broker(broker), lane, &ask, timeout));
+        for failed in join_all(calls).await.into_iter().filter_map(Result::err) {
+            tracing::debug!(error = %failed, "a connection was not warmed");
+        }
     }
 
     /// Fresh metadata where it can be had soon, else the last.

@@ -83,15 +83,18 @@ impl Writer<'_> {
 fn write_every_way(rig: &Shared, topic: &str, partitions: i32) -> usize {
     let (proxy, east) = (rig.proxy.bootstrap(), rig.east.bootstrap());
     let each = repetitions(60, 600) * partitions as usize;
-    let mut total = 0;
-    for codec in ["none", "gzip", "snappy", "lz4"] {
-        for (acks, idempotent) in [("all", true), ("all", false), ("1", false), ("0", false)] {
-            for bootstrap in [&proxy, &east] {
-                Writer { bootstrap, codec, acks, idempotent }.write(topic, partitions, each);
-                total += each;
-            }
+    let codecs = ["none", "gzip", "snappy", "lz4"];
+    let ways = [("all", true), ("all", false), ("1", false), ("0", false)];
+    std::thread::scope(|scope| {
+        for (codec, bootstrap) in codecs.into_iter().flat_map(|codec| [(codec, &proxy), (codec, &east)]) {
+            scope.spawn(move || {
+                for (acks, idempotent) in ways {
+                    Writer { bootstrap, codec, acks, idempotent }.write(topic, partitions, each);
+                }
+            });
         }
-    }
+    });
+    let mut total = each * codecs.len() * ways.len() * 2;
     for (name, bootstrap) in [("proxy", &proxy), ("east", &east)] {
         let raw = Raw::new(name, bootstrap);
         for n in 0..20 {

@@ -26,13 +26,16 @@ const PURE: [&str; 16] = [
 /// What they may import; those in `groups` and `verify` see plain data of I/O rooms too.
 const PURE_ROOMS: [&str; 7] = ["model", "wire", "records", "rewrite", "offsets", "stream", "cutover"];
 /// Imports against the order of the rooms; ARCHITECTURE.md says why.
-const AGAINST_THE_ORDER: [(&str, &str); 3] = [("groups", "proxy"), ("verify", "admin"), ("proxy", "admin")];
+const AGAINST_THE_ORDER: [(&str, &str); 2] = [("groups", "proxy"), ("verify", "admin")];
+/// Any room that does I/O may count.
+const METRICS: &str = "admin::metrics";
 /// Runtime, clock, randomness, and the rest of the outside world.
-const OUTSIDE: [&str; 8] =
-    ["tokio", "Instant", "SystemTime", "rand::", "std::fs", "std::net", "std::thread", "std::env"];
+const OUTSIDE: [&str; 9] =
+    ["tokio", "Instant", "SystemTime", "rand::", "std::fs", "std::net", "std::thread", "std::env", METRICS];
 const LONGEST_FILE: usize = 450;
 /// Longer ones, each for its reason.
-const LONG_FILES: [(&str, &str); 2] = [
+const LONG_FILES: [(&str, &str); 3] = [
+    ("src/proxy/connection.rs", "the states of one task"),
     ("src/coordinator/cutover.rs", "one step after the other of one driver"),
     ("tests/it/wire/cases.rs", "a list with an entry for each API"),
 ];
@@ -74,10 +77,10 @@ fn code(path: &Path) -> String {
     untested.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
 }
 
-/// The rooms that a file's code names.
+/// The rooms that a file's code names, metrics aside.
 fn imports(file: &Path) -> Vec<String> {
     let word = |text: &str| text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
-    code(file).split("crate::").skip(1).map(word).collect()
+    code(file).split("crate::").skip(1).filter(|path| !path.starts_with(METRICS)).map(word).collect()
 }
 
 #[test]

@@ -7,17 +7,17 @@ use kafka_standby::records::{Codec, NewRecord, Stamp, build};
 use kafka_standby::stream::client_producer_id;
 use serde_json::{Value, json};
 
-use crate::reading::{MINUTE, Raw, Rec, all, assert_same_contents, assert_verified, switch, wait_level};
+use crate::reading::{MINUTE, Positioned, Raw, Rec, all, assert_same_contents, assert_verified, switch, wait_level};
 use crate::support::cluster::{Cluster, Spec};
 use crate::support::load::{Commit, Load, LoadSpec};
 use crate::support::proxy::{Proxy, ProxySpec};
 use crate::support::wait::wait_for;
 
 const PARTITIONS: i32 = 3;
-/// What the tee of one partition holds is still copied when the active cluster is gone; so much more must be written.
-const TEE_BYTES: u64 = 8 << 20;
-/// Large, so that little has to be written.
-const RECORD_BYTES: u64 = 8 << 10;
+/// What the tee holds (at most this much, see the configuration) is still copied when the active cluster is gone; so more
+/// must be written.
+const TEE_BYTES: u64 = 1 << 20;
+const RECORD_BYTES: u64 = 1 << 10;
 
 fn failover(proxy: &Proxy, dry_run: bool) -> Value {
     let (code, report) = proxy.post("/v1/failover", &json!({ "dry_run": dry_run })).expect("POST /v1/failover");
@@ -36,6 +36,13 @@ fn lost(report: &Value) -> BTreeSet<(i32, i64)> {
         }
     }
     lost
+}
+
+/// Where logical offsets go on.
+fn report_end(report: &Value, partition: i32) -> i64 {
+    let rows = report["partitions"].as_array().into_iter().flatten();
+    let row = rows.into_iter().find(|p| p["partition"] == partition).expect("a row");
+    row["logical_end"].as_i64().expect("an end")
 }
 
 fn offsets(records: &BTreeMap<i32, Vec<Rec>>) -> BTreeSet<(i32, i64)> {
@@ -72,22 +79,22 @@ struct Lagging {
 fn lagging() -> Lagging {
     let [east, mut west] = Cluster::start_all([Spec::new("east"), Spec::new("west")]);
     east.create_topic("lagging", PARTITIONS, &[]);
-    let proxy = Proxy::start(ProxySpec::new(&east, &west, "async"));
+    let mut spec = ProxySpec::new(&east, &west, "async");
+    spec.more = format!("[limits]\ntee_buffer = \"{}KiB\"\n", TEE_BYTES >> 10);
+    let proxy = Proxy::start(spec);
     let through = Raw::new("proxy", &proxy.bootstrap());
+    let first = through.produce("lagging", 0, batch(0, "copied"));
+    wait_level(&proxy, &Raw::new("east", &east.bootstrap()), "lagging", PARTITIONS);
     let mut load = Load::start(LoadSpec {
         producers: vec!["none".into(), "none".into()],
         record_bytes: RECORD_BYTES as usize,
-        records_per_second: 1500,
         consumers: 1,
         commit: Commit::Manual,
         ..LoadSpec::new(&proxy.bootstrap(), "lagging")
     });
     load.wait_for_more(500, MINUTE);
-    let first = through.produce("lagging", 0, batch(0, "copied"));
-    wait_level(&proxy, &Raw::new("east", &east.bootstrap()), "lagging", PARTITIONS);
     west.pause();
-    // Keys are not spread quite evenly.
-    load.wait_for_more(PARTITIONS as u64 * TEE_BYTES / RECORD_BYTES * 3 / 2, MINUTE);
+    load.wait_for_more(TEE_BYTES / RECORD_BYTES * 4, MINUTE);
     load.stop_producing(MINUTE);
     let second = through.produce("lagging", 0, batch(3, "lost"));
     let seen_ends = through.ends("lagging", PARTITIONS);
@@ -137,6 +144,13 @@ fn a_lagging_standby_takes_over_and_says_exactly_what_it_lacks() {
             before[partition][..records.len()],
             "partition {partition}: what is left is what was there"
         );
+    }
+
+    // A reader that wants to reach the end that it is told, gets there over what is lost.
+    let reader = Positioned::new(&proxy.bootstrap(), "lagging");
+    for (partition, records) in &after {
+        assert_eq!(reader.watermarks(*partition).1, report_end(&report, *partition), "partition {partition}");
+        assert_eq!(reader.at(*partition, records.last().map_or(0, |r| r.offset + 1)), None, "partition {partition}");
     }
 
     // New records, one of them a retry of what was lost: above all that anybody has seen.

@@ -8,6 +8,7 @@ mod disposable;
 mod groups;
 mod house;
 mod lagging;
+mod operator;
 mod planted;
 mod positions;
 mod reading;

@@ -74,7 +74,8 @@ fn write_transactions(bootstrap: &str, topic: &str, id: &str, count: usize) {
             true => transactional.abort_transaction(MINUTE).expect("aborted"),
             false => transactional.commit_transaction(MINUTE).expect("committed"),
         }
-        for n in 0..2 {
+        // Not behind the last one: the log ends in an aborted transaction, of which the copy has nothing.
+        for n in 0..2 * usize::from(transaction + 1 < count) {
             send(&plain, topic, n, "plain", Some(&format!("{id} plain {transaction} {n}")));
         }
         plain.flush(MINUTE).expect("sent");
@@ -151,7 +152,10 @@ fn group(topic: &str, n: usize) -> String {
 fn sample(ends: &[i64], count: usize) -> Vec<(i32, i64)> {
     let spread = (0..).zip(ends).flat_map(|(partition, &end)| {
         let each = count / ends.len();
-        (0..each as i64).map(move |n| (partition, n * 7919 % (end + 1)))
+        // And the last ones, where there may be no record behind.
+        (0..each as i64)
+            .map(move |n| (partition, n * 7919 % (end + 1)))
+            .chain((end - 3..=end).map(move |o| (partition, o)))
     });
     spread.collect()
 }
@@ -236,7 +240,7 @@ fn every_position_names_the_same_record_on_both_clusters() {
 
     let proxy = Proxy::start(ProxySpec::new(&east, &west, "async"));
     write_updates(&proxy.bootstrap(), "compacted", 2);
-    write_transactions(&proxy.bootstrap(), "transactions", "through", 10);
+    write_transactions(&proxy.bootstrap(), "transactions", "through", 11);
     let topics = ["compacted", "transactions"];
     for (active, to) in [(0, "west"), (1, "east")] {
         let mut before = Vec::new();
@@ -254,7 +258,7 @@ fn every_position_names_the_same_record_on_both_clusters() {
         }
         // More of the same, from the other side.
         write_updates(&proxy.bootstrap(), "compacted", 2);
-        write_transactions(&proxy.bootstrap(), "transactions", &format!("on-{to}"), 6);
+        write_transactions(&proxy.bootstrap(), "transactions", &format!("on-{to}"), 5);
     }
     for topic in topics {
         wait_level(&proxy, &raw[0], topic, PARTITIONS);

@@ -21,12 +21,7 @@ pub struct Rig {
 }
 
 impl Rig {
-    /// `east` is active; every topic is teed in this mode.
-    pub fn start(tee: &str) -> Self {
-        Self::start_with(tee, |_, _| {})
-    }
-
-    /// As `start`; `before` may put topics on the active cluster and change the configuration before the proxy starts.
+    /// `east` is active; every topic is teed in this mode. `before` may put topics on the active cluster and change the configuration before the proxy starts.
     pub fn start_with(tee: &str, before: impl FnOnce(&Cluster, &mut ProxySpec)) -> Self {
         let [east, west] = Cluster::start_all([Spec::new("east"), Spec::new("west")]);
         let mut spec = ProxySpec::new(&east, &west, tee);

@@ -95,15 +95,19 @@ fn move_leader(cluster: &Cluster, partition: i32) {
         TopicPartitions::default().with_topic(name()).with_partitions(vec![partition]),
     ]));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    runtime.block_on(async {
-        let addresses = cluster.bootstrap().split(',').map(str::to_owned).collect();
-        let client = Client::new("east", addresses, ClientOptions::default());
-        let reply = client.call(Target::Controller, Lane::Control, &reassign, MINUTE).await.expect("an answer");
-        assert_eq!(reply.error_code, 0, "{reply:?}");
-        let reply = client.call(Target::Controller, Lane::Control, &elect, MINUTE).await.expect("an answer");
-        assert_eq!(reply.error_code, 0, "{reply:?}");
+    let addresses = cluster.bootstrap().split(',').map(str::to_owned).collect();
+    let controller = runtime.block_on(async { Client::new("east", addresses, ClientOptions::default()) });
+    let reply = runtime.block_on(controller.call(Target::Controller, Lane::Control, &reassign, MINUTE));
+    assert_eq!(reply.expect("an answer").error_code, 0);
+    wait_for("another leader", MINUTE, || {
+        // Until the new order has come to the controller's knowledge there is nothing to elect.
+        let reply = runtime.block_on(controller.call(Target::Controller, Lane::Control, &elect, MINUTE));
+        reply.map_err(|e| e.to_string())?;
+        match client::leader_and_isr(&cluster.bootstrap(), TOPIC, partition)? {
+            (now, _) if now == next => Ok(()),
+            (now, _) => Err(format!("the leader of partition {partition} is {now}, not {next}")),
+        }
     });
-    wait_leader(cluster, partition, |now| now == next);
 }
 
 fn wait_leader(cluster: &Cluster, partition: i32, wanted: impl Fn(i32) -> bool) {

@@ -22,7 +22,8 @@ pub struct Seen {
 /// What was observed of one topic.
 #[derive(Debug, Clone, Default)]
 pub struct History {
-    /// In any order.
+    /// In any order. A negative offset: the client does not know where (librdkafka takes the success of a later batch for
+    /// that of the earlier ones).
     pub acknowledged: Vec<Seen>,
     /// As the consumers got them; members of one group in one list, in the order of delivery.
     pub consumed: Vec<Seen>,
@@ -159,11 +160,12 @@ fn renamed(history: &History) -> Vec<Seen> {
     let mut names: BTreeMap<(i32, i64), RecordId> = BTreeMap::new();
     let mut places: HashMap<RecordId, (i32, i64)> = HashMap::new();
     let mut faults = Vec::new();
-    for seen in &history.acknowledged {
+    let placed = |seen: &&Seen| seen.offset >= 0;
+    for seen in history.acknowledged.iter().filter(placed) {
         places.insert(seen.id, (seen.partition, seen.offset));
     }
     let views = [&history.acknowledged, &history.consumed];
-    for seen in views.into_iter().flatten().chain(history.stored.iter().flatten()) {
+    for seen in views.into_iter().flatten().chain(history.stored.iter().flatten()).filter(placed) {
         let place = (seen.partition, seen.offset);
         let first_name = *names.entry(place).or_insert(seen.id);
         // A copy at another offset than the acknowledged one counts here too, besides being repeated or stored twice.
@@ -286,6 +288,15 @@ mod tests {
         let moved = history.consumed.iter_mut().find(|s| **s == seen(1, 9, 1, 9)).unwrap();
         moved.offset = 12;
         assert_eq!(check(&history), Verdict { renamed: vec![seen(1, 12, 1, 9)], ..counts(20, 20) });
+    }
+
+    #[test]
+    fn an_acknowledgement_without_an_offset_names_no_place() {
+        let mut history = clean();
+        history.acknowledged[4].offset = -1001;
+        assert!(check(&history).is_clean());
+        history.stored.as_mut().unwrap().remove(4);
+        assert_eq!(check(&history).lost.len(), 1, "it is an acknowledgement all the same");
     }
 
     fn counts(acknowledged: usize, consumed: usize) -> Verdict {

@@ -42,10 +42,15 @@ pub struct ProxySpec {
 impl ProxySpec {
     /// The proxy of this build between two clusters.
     pub fn new(active: &Cluster, standby: &Cluster, tee: &str) -> Self {
-        let named = |cluster: &Cluster| (cluster.name().to_owned(), cluster.bootstrap());
+        let (one, other) = (active.bootstrap(), standby.bootstrap());
+        Self::between(&[(active.name(), &one), (standby.name(), &other)], tee)
+    }
+
+    /// As `new`, with names and addresses of whatever may or may not be there.
+    pub fn between(clusters: &[(&str, &str)], tee: &str) -> Self {
         Self {
             binary: built_binary(),
-            clusters: vec![named(active), named(standby)],
+            clusters: clusters.iter().map(|&(name, bootstrap)| (name.into(), bootstrap.into())).collect(),
             tee: tee.into(),
             tee_lines: String::new(),
             more: String::new(),

@@ -86,7 +86,7 @@ async fn ask(rehome: &Rehome, generation: u32, key: i16, version: i16, body: &By
 fn answered<M: Decodable>(rule: JoinRule, version: i16) -> M {
     match rule {
         JoinRule::Answer(body) => decode(&body, version).unwrap(),
-        JoinRule::Send { .. } => panic!("sent to the cluster"),
+        _ => panic!("sent to the cluster"),
     }
 }
 
@@ -116,8 +116,24 @@ async fn old_members_are_answered_or_edited_in_every_version() {
         if v == 0 {
             join.rebalance_timeout_ms = -1;
         }
-        let rule = ask(&with_members(&["a"]), 1, JOIN_GROUP, v, &body(&join, v)).await;
-        assert_eq!(sent(rule, v), Some(join.with_member_id(text(""))), "v{v}");
+        if v <= JOINS_WITHOUT_ID || instance.is_some() {
+            let rule = ask(&with_members(&["a"]), 1, JOIN_GROUP, v, &body(&join, v)).await;
+            assert_eq!(sent(rule, v), Some(join.clone().with_member_id(text(""))), "v{v}");
+        }
+        if v > JOINS_WITHOUT_ID {
+            let dynamic = join.with_group_instance_id(None);
+            let rule = ask(&with_members(&["a"]), 1, JOIN_GROUP, v, &body(&dynamic, v)).await;
+            let JoinRule::SendAs { version: 3, frame } = rule else { panic!("v{v}: it would have to ask for an id") };
+            let head = RequestHeader::parse(&frame, crate::wire::schema::is_flexible).unwrap();
+            assert_eq!((head.api_key, head.api_version, head.correlation_id), (JOIN_GROUP, 3, 7));
+            let old: JoinGroupRequest = decode(&frame.slice(head.body_offset..), 3).unwrap();
+            assert_eq!(old, dynamic.clone().with_member_id(text("")));
+            let reply = JoinGroupResponse::default().with_member_id(text("a1")).with_generation_id(1);
+            let reply = reply.with_protocol_name(Some(text("range")));
+            let told = bodies::join_reply(&body(&dynamic, v), &body(&reply, 3), 3, v).unwrap();
+            let kind = (v >= 7).then(|| text(""));
+            assert_eq!(decode::<JoinGroupResponse>(&told, v).unwrap(), reply.with_protocol_type(kind), "v{v}");
+        }
     }
     for v in versions::<LeaveGroupRequest>() {
         let mut leave = LeaveGroupRequest::default().with_group_id(group());
@@ -150,6 +166,15 @@ async fn current_members_and_strangers_are_the_clusters() {
 }
 
 #[tokio::test]
+async fn a_join_that_is_only_given_an_id_is_answered_before_a_cutover() {
+    let rehome = with_members(&["a"]);
+    for (member, at_once) in [("", true), ("a", false)] {
+        let rule = ask(&rehome, 0, JOIN_GROUP, 9, &body(&join_of(member), 9)).await;
+        assert_eq!(matches!(rule, JoinRule::Send { reply: Reply::AtOnce, .. }), at_once, "member id {member:?}");
+    }
+}
+
+#[tokio::test]
 async fn heartbeats_and_joins_wait_for_all_old_members() {
     let rehome = with_members(&["a", "b"]);
     let (beat_a, beat_b) = (beat_of("a"), beat_of("b"));
@@ -160,14 +185,14 @@ async fn heartbeats_and_joins_wait_for_all_old_members() {
     let second = ask(&rehome, 1, HEARTBEAT, 4, &beat_b).await;
     assert_eq!((code(second), code(first.await)), (REBALANCE_IN_PROGRESS, REBALANCE_IN_PROGRESS));
 
-    let (join_a, join_b, fresh) = (body(&join_of("a"), 9), body(&join_of("b"), 9), body(&join_of(""), 9));
-    let (first, new) = (ask(&rehome, 1, JOIN_GROUP, 9, &join_a), ask(&rehome, 1, JOIN_GROUP, 9, &fresh));
+    let (join_a, join_b, fresh) = (body(&join_of("a"), 3), body(&join_of("b"), 3), body(&join_of(""), 3));
+    let (first, new) = (ask(&rehome, 1, JOIN_GROUP, 3, &join_a), ask(&rehome, 1, JOIN_GROUP, 3, &fresh));
     tokio::pin!(first, new);
     assert!(futures_util::poll!(&mut first).is_pending() && futures_util::poll!(&mut new).is_pending());
     assert_eq!(rehome.doors.lock().len(), 1);
-    assert!(sent::<JoinGroupRequest>(ask(&rehome, 1, JOIN_GROUP, 9, &join_b).await, 9).is_some());
-    assert!(sent::<JoinGroupRequest>(first.await, 9).is_some());
-    assert!(sent::<JoinGroupRequest>(new.await, 9).is_none(), "its own body");
+    assert!(sent::<JoinGroupRequest>(ask(&rehome, 1, JOIN_GROUP, 3, &join_b).await, 3).is_some());
+    assert!(sent::<JoinGroupRequest>(first.await, 3).is_some());
+    assert!(sent::<JoinGroupRequest>(new.await, 3).is_none(), "its own body");
     assert!(rehome.doors.lock().is_empty(), "nobody waits, nothing is kept");
 }
 

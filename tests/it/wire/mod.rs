@@ -3,7 +3,7 @@
 mod apis;
 mod cases;
 mod expect;
-mod frames;
+pub mod frames;
 mod ids;
 mod produce;
-mod raw;
+pub mod raw;
