@@ -75,7 +75,9 @@ fn partition_status(partition: &Partition, active: ClusterIx) -> PartitionStatus
     let offsets = partition.offsets.read();
     let map = offsets.map(active);
     let state = partition.state();
-    let active_end = progress.active_end.max(progress.replicated).max(0);
+    // What producers were told since the ends were last read counts at once.
+    let (teed, seen) = partition.with_tee(|t| (t.bytes(), t.seen_end()));
+    let active_end = progress.active_end.max(progress.replicated).max(seen).max(0);
     let lag = if progress.replicated < 0 { 0 } else { (active_end - progress.replicated).max(0) };
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as i64;
     let level_at = partition.level_at_ms();
@@ -101,7 +103,7 @@ fn partition_status(partition: &Partition, active: ClusterIx) -> PartitionStatus
         active_end,
         standby_end: (progress.standby_end >= 0).then_some(progress.standby_end),
         lag_records: u64::try_from(lag).unwrap_or(0),
-        lag_bytes: partition.with_tee(|t| t.bytes()) as u64,
+        lag_bytes: teed as u64,
         lag_seconds: if behind { (now - level_at).max(0) as f64 / 1e3 } else { 0.0 },
         bypass_batches: 0,
         detail: match state {
