@@ -30,8 +30,6 @@ pub type At = Duration;
 /// A group has this long after its first request of a generation until its members are told to rebalance, whether or not
 /// all have been heard of. The default heartbeat interval of every client library is 3 s, a reconnect takes up to 1 s more.
 pub const GATHER: Duration = Duration::from_secs(5);
-/// Longest wait for all to have ids, which the cluster gives at once, and to come back with them.
-pub const GIVE: Duration = Duration::from_secs(2);
 /// Longest time from the first JoinGroup of a re-homed group until its members know the new group generation.
 pub const SETTLE: Duration = Duration::from_secs(10);
 /// Longest hold of a JoinGroup, whatever its rebalance timeout: Java's default is 5 minutes, too long to stand still for
@@ -84,8 +82,6 @@ pub enum Join {
     Fresh,
     /// Wait for [`Members::hold`], then send it with an empty member id.
     Rehome,
-    /// Wait for [`Members::hold_given`], then send it as it is.
-    Given,
 }
 
 /// What a JoinGroup told of a member.
@@ -146,18 +142,7 @@ impl Members {
     /// An OffsetCommit of a member.
     pub fn commit(&mut self, who: Who<'_>, at: At) -> Commit {
         self.enter(who.generation, at);
-        let Some(member) = self.old(who) else {
-            // With an id by which it has not joined yet it still commits what it has from before. The cluster would say that
-            // it does not know it, and librdkafka would drop its positions.
-            if !self.is_given(who) {
-                return Commit::Native;
-            }
-            return match self.gathering(who.group, who.generation, at) {
-                None => Commit::Native,
-                Some((_, gathering)) if gathering.let_in => Commit::Rebalance,
-                Some(_) => Commit::Simple,
-            };
-        };
+        let Some(member) = self.old(who) else { return Commit::Native };
         member.seen = at;
         let standing = member.standing;
         let closed = self.gathering(who.group, who.generation, at).is_some_and(|(_, gathering)| gathering.closed);
@@ -174,12 +159,6 @@ impl Members {
         self.enter(who.generation, at);
         // Opened first: that decides who of those that had arrived before must come again.
         let _opened = self.gathering(who.group, who.generation, at);
-        if self.is_given(who) {
-            if let Some(member) = self.member(who.group, who.member) {
-                member.at_door = true;
-            }
-            return Join::Given;
-        }
         let rule = match (who.member.is_empty(), self.old(who)) {
             (true, _) => Join::Fresh,
             (false, Some(member)) if member.standing != Standing::Gone => {
@@ -212,27 +191,6 @@ impl Members {
             (gathering.closed, gathering.closed_at) = (true, at);
         }
         (!gathering.closed).then_some(wait)
-    }
-
-    /// Whether the member has an id of this generation by which it has not joined yet.
-    pub fn is_given(&mut self, who: Who<'_>) -> bool {
-        self.member(who.group, who.member).is_some_and(|m| m.unjoined && m.generation == who.generation)
-    }
-
-    /// Whether JoinGroups by ids that the cluster has just given are held, and until when at the latest: all who go on
-    /// together first come to the door. librdkafka commits its positions once more between the two, and the coordinator takes
-    /// them only while nobody has joined; besides, its first rebalance then waits for all. One that came alone would be
-    /// assigned, and read, what others of a cooperative group still hold.
-    pub fn hold_given(&mut self, group: &str, generation: Generation, at: At) -> Option<At> {
-        let (members, gathering) = self.gathering(group, generation, at)?;
-        // A static member joins without being given an id.
-        let without_id =
-            |m: &Member| m.is_old(generation) && m.standing == Standing::Arrived && !m.replaced && m.instance.is_none();
-        let on_its_way = |m: &Member| m.generation == generation && m.unjoined && !m.at_door;
-        let until = gathering.closed_at + GIVE;
-        let complete = !members.values().any(|m| without_id(m) || on_its_way(m));
-        gathering.let_in |= !gathering.closed || complete || at >= until;
-        (!gathering.let_in).then_some(until)
     }
 
     /// Whether the group was re-homed so lately that a member may still commit under the group generation of the cluster
@@ -297,7 +255,6 @@ impl Members {
                 seen: at,
                 waiting: 0,
                 unjoined: !complete,
-                at_door: false,
                 replaced: false,
             },
         );

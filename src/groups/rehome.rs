@@ -25,23 +25,10 @@ use super::members::{At, Beat, Commit, Join, Joined, Members, Who};
 use crate::catalog::View;
 use crate::proxy::Reply;
 use crate::rewrite;
-use crate::upstream::{Cluster, Lane, Target};
 use crate::wire::header::RequestHeader;
 
 #[cfg(test)]
 mod tests;
-
-/// How long the coordinator gets to give a member its id.
-const ID_LIMIT: Duration = Duration::from_secs(2);
-
-/// The id that the coordinator gives to a member which has none (KIP-394), asked for in the member's place: cooperative
-/// librdkafka members that are told to ask drop their partitions and positions. `None`: it gave none.
-async fn ask_for_id(active: Option<&Cluster>, join: &JoinGroupRequest) -> Option<StrBytes> {
-    let target = Target::Coordinator(&join.group_id);
-    let reply = active?.call(target, Lane::Control, join, ID_LIMIT).await;
-    let reply = reply.inspect_err(|error| tracing::debug!(%error, "no id for a member")).ok()?;
-    (reply.error_code == MEMBER_ID_REQUIRED && !reply.member_id.is_empty()).then_some(reply.member_id)
-}
 
 pub(super) const JOIN_GROUP: i16 = 11;
 pub(super) const HEARTBEAT: i16 = 12;
@@ -96,27 +83,16 @@ impl Rehome {
     }
 
     /// Judges a JoinGroup, SyncGroup, Heartbeat, LeaveGroup or OffsetCommit that has passed the guard. May wait, for up to
-    /// [`super::members::MAX_HOLD`]; dropping the future gives the request up. `active` is asked for the ids of members
-    /// that are re-homed.
+    /// [`super::members::MAX_HOLD`]; dropping the future gives the request up.
     ///
     /// # Errors
     /// A body that the codec cannot read, or a commit that may not be sent.
-    pub async fn request(
-        &self,
-        view: &Arc<View>,
-        active: Option<&Cluster>,
-        header: &RequestHeader,
-        body: &Bytes,
-    ) -> Result<JoinRule, String> {
+    pub async fn request(&self, view: &Arc<View>, header: &RequestHeader, body: &Bytes) -> Result<JoinRule, String> {
         let (generation, version) = (view.generation, header.api_version);
         match header.api_key {
             HEARTBEAT => {
                 let beat: HeartbeatRequest = decode(body, version)?;
-                let told = self.beat(Who { group: &beat.group_id, member: &beat.member_id, generation }).await;
-                if told != Beat::Native {
-                    tracing::debug!(group = %beat.group_id.as_str(), member = %beat.member_id, ?told, generation, "Heartbeat");
-                }
-                match told {
+                match self.beat(Who { group: &beat.group_id, member: &beat.member_id, generation }).await {
                     Beat::Native => Ok(as_it_is()),
                     Beat::GoOn | Beat::Wait(_) => bodies::heartbeat(version, NONE).map(JoinRule::Answer),
                     Beat::Rebalance => bodies::heartbeat(version, REBALANCE_IN_PROGRESS).map(JoinRule::Answer),
@@ -130,7 +106,7 @@ impl Rehome {
                     false => Ok(as_it_is()),
                 }
             }
-            JOIN_GROUP => self.join(generation, active, header, decode(body, version)?).await,
+            JOIN_GROUP => self.join(generation, header, decode(body, version)?).await,
             LEAVE_GROUP => self.leave(generation, version, &decode(body, version)?),
             OFFSET_COMMIT => self.commit(view, version, body),
             _ => Ok(as_it_is()),
@@ -140,7 +116,6 @@ impl Rehome {
     async fn join(
         &self,
         generation: u32,
-        active: Option<&Cluster>,
         header: &RequestHeader,
         mut join: JoinGroupRequest,
     ) -> Result<JoinRule, String> {
@@ -149,17 +124,12 @@ impl Rehome {
         // Version 0 has no rebalance timeout: the session timeout stands for it (KIP-62).
         let limit = if version == 0 { join.session_timeout_ms } else { join.rebalance_timeout_ms };
         let rule = self.members.lock().join(who, join.group_instance_id.as_deref(), millis(limit), self.now());
+        tracing::debug!(group = who.group, member = who.member, ?rule, generation, "JoinGroup");
         // Without an id it is given one at once (KIP-394). The group would wait for an id whose reply nobody saw.
-        tracing::debug!(group = %join.group_id.as_str(), member = %join.member_id, ?rule, generation, "JoinGroup");
         let at_once = version > JOINS_WITHOUT_ID && join.group_instance_id.is_none() && who.member.is_empty();
         let reply = || if at_once { Reply::AtOnce } else { Reply::Rewrite };
         if rule == Join::Native {
             return Ok(JoinRule::Send { body: None, reply: reply() });
-        }
-        if rule == Join::Given {
-            self.knock(&join.group_id);
-            self.hold(&join.group_id, |members, at| members.hold_given(&join.group_id, generation, at)).await;
-            return Ok(as_it_is());
         }
         self.knock(&join.group_id);
         self.hold(&join.group_id, |members, at| members.hold(&join.group_id, generation, at)).await;
@@ -167,17 +137,8 @@ impl Rehome {
             return Ok(JoinRule::Send { body: None, reply: reply() });
         }
         tracing::debug!(group = %join.group_id.as_str(), member = %join.member_id, "member re-homed");
-        let former = std::mem::take(&mut join.member_id);
+        join.member_id = StrBytes::default();
         if version <= JOINS_WITHOUT_ID || join.group_instance_id.is_some() {
-            return Ok(JoinRule::Send { body: Some(encode(&join, version)?), reply: Reply::Rewrite });
-        }
-        if let Some(id) = ask_for_id(active, &join).await {
-            // All get their ids before one joins by it: the coordinator then knows of all, and its first rebalance waits for
-            // all. One that came alone would be assigned, and read, what others of a cooperative group still hold.
-            self.members.lock().replaced(Who { group: &join.group_id, member: &former, generation });
-            self.knock(&join.group_id);
-            self.hold(&join.group_id, |members, at| members.hold_given(&join.group_id, generation, at)).await;
-            join.member_id = id;
             return Ok(JoinRule::Send { body: Some(encode(&join, version)?), reply: Reply::Rewrite });
         }
         join.reason = None; // has no place in the older version
@@ -197,7 +158,6 @@ impl Rehome {
         let mut commit: OffsetCommitRequest = decode(body, version)?;
         let who = Who { group: &commit.group_id, member: &commit.member_id, generation: view.generation };
         let rule = if is_member(&commit) { self.members.lock().commit(who, self.now()) } else { Commit::Native };
-        tracing::debug!(group = who.group, member = who.member, ?rule, "OffsetCommit");
         let outside = match rule {
             Commit::Native => None,
             Commit::Rebalance => {
@@ -285,18 +245,12 @@ impl Rehome {
         let who = Who { group: &commit.group_id, member: &commit.member_id, generation };
         let code = match is_member(&commit) {
             // Others have joined before it came. To rejoin with its position is the best that is left.
-            true if self.left_behind(who) => REBALANCE_IN_PROGRESS,
+            true if self.members.lock().is_old(who) => REBALANCE_IN_PROGRESS,
             // All clients send it again at once, and then it goes from outside the group.
             true if self.adopt(who, false) => COORDINATOR_LOAD_IN_PROGRESS,
             _ => return Ok(None),
         };
         encode(&rewrite::offset_commit::error(&commit, code), v).map(Some)
-    }
-
-    /// The member's position belongs to the generation before.
-    fn left_behind(&self, who: Who<'_>) -> bool {
-        let mut members = self.members.lock();
-        members.is_old(who) || (members.is_given(who) && members.is_settling(who.group, who.generation, self.now()))
     }
 
     fn adopt(&self, who: Who<'_>, arrived: bool) -> bool {
@@ -326,8 +280,6 @@ impl Rehome {
                 let who = Who { group: &join.group_id, member: &answer.member_id, generation };
                 let session = millis(join.session_timeout_ms).min(MAX_SESSION);
                 let instance = join.group_instance_id.as_deref();
-                tracing::debug!(group = who.group, member = %join.member_id, new = who.member, code = answer.error_code, generation,
-                    "JoinGroup answered");
                 if matches!(answer.error_code, NONE | MEMBER_ID_REQUIRED) && !answer.member_id.is_empty() {
                     let joined = Joined { instance, session, complete: answer.error_code == NONE };
                     let mut members = self.members.lock();
@@ -342,9 +294,6 @@ impl Rehome {
             HEARTBEAT | SYNC_GROUP => {
                 let (group, member, code) = bodies::heard_of(key, v, request, reply)?;
                 let who = Who { group: &group, member: &member, generation };
-                if code != NONE || key == SYNC_GROUP {
-                    tracing::debug!(group, member, key, code, generation, "answered");
-                }
                 match code {
                     NONE | REBALANCE_IN_PROGRESS => self.members.lock().alive(who, at),
                     UNKNOWN_MEMBER_ID | FENCED_INSTANCE_ID => self.members.lock().expelled(who, at),

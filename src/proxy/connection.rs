@@ -314,10 +314,9 @@ impl Connection {
         body: &Bytes,
     ) -> Result<JoinRule, Failure> {
         let mut watch = self.context.gate.watch();
-        let active = self.context.clusters[view.active.ix()].as_ref();
         let rule = tokio::select! {
             biased;
-            rule = self.context.rehome.request(view, active, header, body) => rule?,
+            rule = self.context.rehome.request(view, header, body) => rule?,
             // What is held here must not hold up the next cutover: it is judged again under the next view.
             _ = gate::closed(&mut watch, view.generation) => return Err(Failure::End(End::Gate)),
             end = gone(&self.client) => return Err(Failure::End(end)),

@@ -76,8 +76,10 @@ fn switchovers_in_a_row_under_load_cost_no_record() {
         loads.iter().for_each(|load| load.wait_for_more(400, PATIENCE));
     }
     for (load, topic) in loads.into_iter().zip(["range", "cooperative-sticky"]) {
-        let verdict = rig.judge(topic, load.finish(PATIENCE), &format!("{topic} after {times} switchovers"));
-        println!("{topic}: {verdict}");
+        let outcome = load.finish(PATIENCE);
+        let stalls = (outcome.longest_producer_stall, outcome.longest_consumer_stall);
+        let verdict = rig.judge(topic, outcome, &format!("{topic} after {times} switchovers"));
+        println!("{topic}: {verdict} stalls={stalls:?}");
     }
     rig.assert_equal();
 }

@@ -39,7 +39,7 @@ fn members_of_several_groups_are_re_homed_there_and_back() {
         for load in &loads {
             load.wait_for_more(3000, MINUTE);
         }
-        proxy.wait_in_sync(MINUTE);
+        proxy.wait_switchable(MINUTE);
         let report = proxy.switchover();
         eprintln!("round {round}: held {} ms", report["hold_ms"]);
         assert_eq!(report["outcome"], "done", "{report}");

@@ -2,14 +2,13 @@
 
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::support::checker::{Verdict, check};
 use crate::support::cluster::{Cluster, Spec};
 use crate::support::load::Outcome;
 use crate::support::proxy::{Proxy, ProxySpec};
 use crate::support::scan;
-use crate::support::wait::wait_for;
 
 /// For each wait inside a test, on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(45);
@@ -32,12 +31,7 @@ impl Rig {
 
     /// Waits until the preflight of a switchover passes, switches over and checks the report.
     pub fn switch(&self) -> Value {
-        wait_for("a switchover to be possible", PATIENCE, || {
-            match self.proxy.post("/v1/switchover", &json!({ "dry_run": true }))? {
-                (200, report) if report["outcome"] == "done" => Ok(()),
-                (status, report) => Err(format!("{status} {report}")),
-            }
-        });
+        self.proxy.wait_switchable(PATIENCE);
         let before = self.proxy.status();
         let report = self.proxy.switchover();
         assert_done(&report);

@@ -220,6 +220,16 @@ impl Proxy {
         })
     }
 
+    /// Waits until the preflight of a switchover passes. Under load there may be no moment without any lag to wait for.
+    pub fn wait_switchable(&self, deadline: Duration) {
+        wait_for("a switchover to be possible", deadline, || {
+            match self.post("/v1/switchover", &json!({ "dry_run": true }))? {
+                (200, report) if report["outcome"] == "done" => Ok(()),
+                (status, report) => Err(format!("{status} {report}")),
+            }
+        });
+    }
+
     /// A planned cutover; the report. Panics when the API refuses.
     pub fn switchover(&self) -> Value {
         self.expect_ok("POST /v1/switchover", self.post("/v1/switchover", &json!({})))

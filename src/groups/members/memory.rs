@@ -36,8 +36,6 @@ pub(super) struct Member {
     pub(super) waiting: u32,
     /// The cluster gave it this id (MEMBER_ID_REQUIRED) and has not seen it join by it.
     pub(super) unjoined: bool,
-    /// Has sent its JoinGroup by that id.
-    pub(super) at_door: bool,
     /// Goes on under another id that the cluster gave it.
     pub(super) replaced: bool,
 }
@@ -57,8 +55,6 @@ pub(super) struct Gathering {
     pub(super) closed: bool,
     /// Since when.
     pub(super) closed_at: At,
-    /// Members join by the ids that they were given: the coordinator takes no commits from outside the group any more.
-    pub(super) let_in: bool,
 }
 
 /// Members by id.
@@ -98,7 +94,6 @@ impl Member {
             seen,
             waiting: 0,
             unjoined: false,
-            at_door: false,
             replaced: false,
         }
     }
@@ -164,16 +159,8 @@ impl Members {
                 member.standing = Standing::Active;
                 member.session = member.session.min(GATHER);
             }
-            *gathering = Some(Gathering {
-                generation,
-                opened: at,
-                until: None,
-                incomplete,
-                called: false,
-                closed: false,
-                closed_at: At::ZERO,
-                let_in: false,
-            });
+            let (until, called, closed, closed_at) = (None, false, false, At::ZERO);
+            *gathering = Some(Gathering { generation, opened: at, until, incomplete, called, closed, closed_at });
         }
         gathering.as_mut().map(|gathering| (members, gathering))
     }

@@ -80,7 +80,7 @@ fn versions<R: Request>() -> impl Iterator<Item = i16> {
 }
 
 async fn ask(rehome: &Rehome, generation: u32, key: i16, version: i16, body: &Bytes) -> JoinRule {
-    rehome.request(&view(generation), None, &header(key, version), body).await.unwrap()
+    rehome.request(&view(generation), &header(key, version), body).await.unwrap()
 }
 
 fn answered<M: Decodable>(rule: JoinRule, version: i16) -> M {
