@@ -65,7 +65,14 @@ pub fn cluster(side: &mut Side, api: ApiKey, version: i16) -> Option<Reply> {
             // Version 5 changed the reply only, and the codec does not have it.
             let body = raw::encode(version.min(4), &request);
             side.raw.push_body(DescribeLogDirsRequest::KEY, version, &body);
-            Reply { frame: side.raw.frame().expect("a reply"), text: None }
+            let mut frame = side.raw.frame().expect("a reply").to_vec();
+            if version >= 4 {
+                // The space on the disk, which others use too: two int64 in front of one directory's and the reply's tags,
+                // and from version 5 on of a flag.
+                let end = frame.len() - 2 - usize::from(version >= 5);
+                frame[end - 16..end].fill(0);
+            }
+            Reply { frame: frame.into(), text: None }
         }
         ApiKey::CreateDelegationToken => {
             side.ask(version, CreateDelegationTokenRequest::default().with_max_lifetime_ms(60_000))
