@@ -48,13 +48,18 @@ impl Pending {
         matches!(self.reply, Reply::AtOnce)
     }
 
-    /// May be asked again on another connection or cluster without harm, so a cutover does not wait for it: long polls, and
-    /// group requests that the new cluster is asked afresh.
+    /// May be asked again on another connection or cluster without harm, so a cutover does not wait for it: long polls,
+    /// group requests that the new cluster is asked afresh, and what says the same however often it is said. A commit must be
+    /// among them: behind a JoinGroup on its connection it would wait for members that the gate holds.
     pub fn can_be_cut(&self) -> bool {
-        const CUTTABLE: [i16; 9] = [
+        const CUTTABLE: [i16; 13] = [
             FETCH,
             LIST_OFFSETS,
             METADATA,
+            OFFSET_COMMIT,
+            OFFSET_FETCH,
+            LEAVE_GROUP,
+            DESCRIBE_GROUPS,
             FIND_COORDINATOR,
             JOIN_GROUP,
             SYNC_GROUP,
@@ -71,11 +76,13 @@ pub const FETCH: i16 = 1;
 pub const LIST_OFFSETS: i16 = 2;
 pub const METADATA: i16 = 3;
 pub const OFFSET_COMMIT: i16 = 8;
+pub const OFFSET_FETCH: i16 = 9;
 pub const FIND_COORDINATOR: i16 = 10;
 pub const JOIN_GROUP: i16 = 11;
 pub const HEARTBEAT: i16 = 12;
 pub const LEAVE_GROUP: i16 = 13;
 pub const SYNC_GROUP: i16 = 14;
+pub const DESCRIBE_GROUPS: i16 = 15;
 pub const API_VERSIONS: i16 = 18;
 pub const CREATE_TOPICS: i16 = 19;
 pub const DELETE_TOPICS: i16 = 20;
@@ -84,3 +91,23 @@ pub const INIT_PRODUCER_ID: i16 = 22;
 pub const CREATE_PARTITIONS: i16 = 37;
 pub const DESCRIBE_CLUSTER: i16 = 60;
 pub const CONSUMER_GROUP_HEARTBEAT: i16 = 68;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pending(api_key: i16, reply: Reply) -> Pending {
+        let (body_offset, flexible) = (0, false);
+        let header =
+            RequestHeader { api_key, api_version: 0, correlation_id: 0, client_id: None, body_offset, flexible };
+        Pending { header, frame: Bytes::new(), reply }
+    }
+
+    #[test]
+    fn a_commit_behind_a_parked_join_does_not_keep_a_cutover_waiting_and_a_produce_does() {
+        let queue = [pending(JOIN_GROUP, Reply::Rewrite), pending(OFFSET_COMMIT, Reply::Rewrite)];
+        assert!(queue.iter().all(Pending::can_be_cut));
+        assert!(!pending(PRODUCE, Reply::Forward).can_be_cut());
+        assert!(!pending(CREATE_TOPICS, Reply::Rewrite).can_be_cut());
+    }
+}
