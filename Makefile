@@ -15,14 +15,14 @@ demo: kafka
 	$(CARGO) build --release --bin kafka-standby --example demo
 	$(CARGO) run --release --quiet --example demo -- $(ARGS)
 
-# Two threads: each integration test runs whole clusters.
-TEST_THREADS ?= 2
+# One at a time: each integration test runs whole clusters.
+TEST_THREADS ?= 1
 
 test: kafka
 	$(CARGO) fmt --check
 	$(CARGO) clippy --all-targets -- -D warnings
 	$(CARGO) test --lib --bins
-	$(CARGO) test --test it -- --test-threads=$(TEST_THREADS)
+	TEST_THREADS=$(TEST_THREADS) sh tests/run-it.sh $(CARGO)
 
 # The same code as `make test`, with the full counts.
 soak: kafka
