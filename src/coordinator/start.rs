@@ -8,6 +8,7 @@ use super::witness::{self, Witness};
 use super::{Coordinator, Roles};
 use crate::admin::types::{Report, UtcMillis};
 use crate::catalog::{Partition, Topic};
+use crate::config::TeeMode;
 use crate::model::{ClusterIx, TopicPartition};
 use crate::offsets::PartitionOffsets;
 use crate::replicate::is_user_topic;
@@ -16,6 +17,8 @@ use crate::wire::versions::{Advertised, ClusterVersions};
 
 /// Pause between looks at clusters that cannot be read yet.
 const RETRY: Duration = Duration::from_millis(300);
+/// How long clients wait at a start for streams to open: no longer where the standby is away.
+const OPEN_WAIT: Duration = Duration::from_secs(2);
 /// How long one look at a cluster may take.
 const LOOK: Duration = Duration::from_secs(5);
 
@@ -201,6 +204,7 @@ impl Coordinator {
             tracing::warn!(reason, "not all topics could be brought up to date");
         }
         running.cover(&self.catalog);
+        self.streams_open().await;
         let count = self.view_of(&roles).brokers.count();
         self.server().listen_brokers(count).map_err(|e| e.to_string())?;
         self.gate.open(self.view_of(&roles));
@@ -208,6 +212,18 @@ impl Coordinator {
         self.ready.store(true, Ordering::Release);
         tracing::info!(generation = roles.generation, active = self.name(roles.active), "serving clients");
         Ok(())
+    }
+
+    /// Waits a moment for the streams to open: they recall the batches of which retries may come, and sync acknowledgements
+    /// wait for them anyway.
+    async fn streams_open(&self) {
+        let copied = self.catalog.partitions().into_iter().filter(|p| self.has_standby() && p.mode() != TeeMode::Off);
+        let opened = futures_util::future::join_all(copied.map(|partition| async move {
+            let _ = partition.subscribe().wait_for(|progress| progress.replicated >= 0).await;
+        }));
+        if tokio::time::timeout(OPEN_WAIT, opened).await.is_err() {
+            tracing::warn!("not all streams are open yet");
+        }
     }
 
     /// Gives every broker of the reachable clusters a slot; slots never change.

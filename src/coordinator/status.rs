@@ -75,9 +75,8 @@ fn partition_status(partition: &Partition, active: ClusterIx) -> PartitionStatus
     let offsets = partition.offsets.read();
     let map = offsets.map(active);
     let state = partition.state();
-    // What producers were told since the ends were last read counts at once.
-    let (teed, seen) = partition.with_tee(|t| (t.bytes(), t.seen_end()));
-    let active_end = progress.active_end.max(progress.replicated).max(seen).max(0);
+    let teed = partition.with_tee(|t| t.bytes());
+    let active_end = progress.active_end.max(progress.replicated).max(0);
     let lag = if progress.replicated < 0 { 0 } else { (active_end - progress.replicated).max(0) };
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as i64;
     let level_at = partition.level_at_ms();
