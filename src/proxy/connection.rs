@@ -8,6 +8,8 @@
 //! ```
 //! What was cut is sent again, first, under the next view.
 
+mod reach;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,9 +32,6 @@ use crate::wire::{frame, guard, header::RequestHeader, schema};
 
 /// Bytes asked of a socket at a time.
 const READ_CHUNK: usize = 64 << 10;
-/// Pause between attempts to reach a cluster of which no broker answers.
-const RETRY: Duration = Duration::from_millis(100);
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Why a connection ended: a metric label and a log line.
 #[derive(Debug, thiserror::Error)]
@@ -365,51 +364,6 @@ impl Connection {
             session.upstream = Some(write);
         }
         Ok(())
-    }
-
-    /// Connects to the broker behind this entrance. While no broker of the cluster answers, the client is kept waiting (a
-    /// failover will move it); if only this broker is gone, the connection closes as the broker's would.
-    async fn connect(&self, view: &Arc<View>) -> Result<TcpStream, End> {
-        let mut watch = self.context.gate.watch();
-        loop {
-            let addresses = self.addresses(view).await?;
-            for address in &addresses {
-                match tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await {
-                    Ok(Ok(stream)) => {
-                        let _ = stream.set_nodelay(true);
-                        return Ok(stream);
-                    }
-                    Ok(Err(error)) => tracing::debug!(address, %error, peer = %self.peer, "broker not reached"),
-                    Err(_) => tracing::debug!(address, peer = %self.peer, "broker not reached in time"),
-                }
-            }
-            if matches!(self.entrance, Entrance::Broker(_)) && self.any_alive(view).await {
-                return Err(End::Upstream);
-            }
-            tokio::select! {
-                _ = tokio::time::sleep(RETRY) => {}
-                _ = gate::closed(&mut watch, view.generation) => return Err(End::Gate),
-                end = gone(&self.client) => return Err(end),
-            }
-        }
-    }
-
-    async fn addresses(&self, view: &View) -> Result<Vec<String>, End> {
-        let Some(cluster) = &self.context.clusters[view.active.ix()] else { return Ok(Vec::new()) };
-        match self.entrance {
-            Entrance::Bootstrap => Ok(cluster.addresses().await),
-            Entrance::Broker(id) => {
-                let real = view.brokers.to_real(id).ok_or(End::NoBroker(id))?;
-                Ok(cluster.address(real).await.into_iter().collect())
-            }
-        }
-    }
-
-    async fn any_alive(&self, view: &View) -> bool {
-        match &self.context.clusters[view.active.ix()] {
-            Some(cluster) => cluster.reachable(CONNECT_TIMEOUT).await,
-            None => false,
-        }
     }
 }
 

@@ -109,7 +109,7 @@ pub struct MapRecord {
 impl MapRecord {
     /// A map as records, `RUNS_PER_RECORD` runs each.
     pub fn split(map: &OffsetMap) -> Vec<MapRecord> {
-        map.runs().chunks(RUNS_PER_RECORD).map(Self::encode).collect()
+        Self::split_from(map, 0)
     }
 
     /// The records from `part` on only.
