@@ -8,7 +8,7 @@ cargo=$1
 shift
 log=$(mktemp) || exit 1
 trap 'rm -f "$log"' EXIT
-{ "$cargo" test "$@" --test it -- --test-threads="${TEST_THREADS:-1}" 2>&1; echo "status $?"; } | tee "$log" | grep -v '^status '
+{ "$cargo" test "$@" --test it -- --test-threads="${TEST_THREADS:-1}" 2>&1; echo "status $?"; } | tee "$log" | grep --line-buffered -v '^status '
 [ "$(sed -n 's/^status //p' "$log" | tail -n 1)" = 0 ] && exit 0
 failed=$(sed -n 's/^test \([^ ]*\) \.\.\. .*FAILED$/\1/p; s/^    \([a-z_0-9]*::[a-z_0-9:]*\)$/\1/p' "$log" | sort -u)
 if [ -z "$failed" ]; then

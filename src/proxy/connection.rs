@@ -54,6 +54,8 @@ pub enum End {
     NoBroker(i32),
     #[error("a request was in flight on the cluster that was given up")]
     GivenUp,
+    #[error("the client does not read its replies, and a cutover cannot wait for it")]
+    Stuck,
     /// Not an end: the gate closed while the request waited for a broker.
     #[error("the gate closed")]
     Gate,
@@ -70,6 +72,7 @@ impl End {
             End::Refused(_) => "refused",
             End::NoBroker(_) => "no_broker",
             End::GivenUp | End::Gate => "given_up",
+            End::Stuck => "stuck",
         }
     }
 }

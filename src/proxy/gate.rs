@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
@@ -138,4 +139,17 @@ pub struct Pass {
 pub async fn closed(watch: &mut watch::Receiver<GateState>, generation: u32) -> bool {
     let changed = watch.wait_for(|s| !matches!(s, GateState::Open(view) if view.generation == generation)).await;
     matches!(changed.as_deref(), Ok(GateState::Held { hard: true }))
+}
+
+/// Resolves when the gate has been held for `limit` without a break.
+pub async fn held_for(watch: &mut watch::Receiver<GateState>, limit: Duration) {
+    let is_held = |s: &GateState| matches!(s, GateState::Held { .. });
+    loop {
+        if watch.wait_for(is_held).await.is_err() {
+            return std::future::pending().await;
+        }
+        if tokio::time::timeout(limit, watch.wait_for(|s| !is_held(s))).await.is_err() {
+            return;
+        }
+    }
 }

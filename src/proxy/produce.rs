@@ -219,13 +219,18 @@ struct Wait {
     index: i32,
 }
 
-/// Turns the broker's reply into the client's.
-pub async fn reply(
-    context: &Context,
-    view: &Arc<View>,
-    produced: ProduceContext,
-    body: &Bytes,
-) -> Result<Bytes, String> {
+/// A reply that goes to the client once the standby has what it promises.
+pub struct Arrived {
+    reply: ProduceResponse,
+    version: i16,
+    generation: Generation,
+    waits: Vec<Wait>,
+    /// Until when the standby is waited for.
+    deadline: Instant,
+}
+
+/// Takes the broker's reply: what it stored is handed to the streams here and now, however long the acknowledgement waits.
+pub fn arrived(context: &Context, view: &View, produced: &ProduceContext, body: &Bytes) -> Result<Arrived, String> {
     let version = produced.version;
     let mut reply = ProduceResponse::decode(&mut body.clone(), version).map_err(|e| e.to_string())?;
     let mut entries: HashMap<(TopicKey, i32), &Entry> = HashMap::new();
@@ -241,8 +246,13 @@ pub async fn reply(
             }
         }
     }
-    rewrite::produce::response(&ProduceRequest::default(), &mut reply, &**view);
-    finish(context, reply, &produced, waits).await
+    rewrite::produce::response(&ProduceRequest::default(), &mut reply, view);
+    Ok(complete(context, reply, produced, waits))
+}
+
+/// The reply when no partition was left for the broker.
+pub fn answered(context: &Context, produced: &ProduceContext) -> Arrived {
+    complete(context, ProduceResponse::default(), produced, Vec::new())
 }
 
 /// The key under which the broker answers.
@@ -298,19 +308,8 @@ fn stored(view: &View, acks: i16, entry: &Entry, answer: &mut PartitionProduceRe
     waits.then(|| Wait { partition: partition.clone(), active_end: next, logical, topic, index })
 }
 
-/// The reply when no partition was left for the broker.
-pub async fn answered(context: &Context, produced: ProduceContext) -> Bytes {
-    let reply = ProduceResponse::default();
-    finish(context, reply, &produced, Vec::new()).await.unwrap_or_default()
-}
-
-/// Adds what the proxy answers itself, waits for the standby, encodes.
-async fn finish(
-    context: &Context,
-    mut reply: ProduceResponse,
-    produced: &ProduceContext,
-    mut waits: Vec<Wait>,
-) -> Result<Bytes, String> {
+/// Adds what the proxy answers itself.
+fn complete(context: &Context, mut reply: ProduceResponse, produced: &ProduceContext, mut waits: Vec<Wait>) -> Arrived {
     for entry in &produced.entries {
         let Some(answer) = &entry.answer else { continue };
         let mut row = PartitionProduceResponse::default().with_index(entry.index).with_base_offset(-1);
@@ -333,11 +332,18 @@ async fn finish(
         row.log_start_offset = -1;
         push(&mut reply, &entry.topic, row);
     }
-    for failed in wait_for_standby(context, produced.view.generation, waits).await {
+    let deadline = Instant::now() + context.live.load().tee.sync_timeout;
+    Arrived { reply, version: produced.version, generation: produced.view.generation, waits, deadline }
+}
+
+/// Waits for the standby where the acknowledgement promises that; gives the body for the client.
+pub async fn settle(context: &Context, arrived: Arrived) -> Result<Bytes, String> {
+    let Arrived { mut reply, version, generation, waits, deadline } = arrived;
+    for failed in wait_for_standby(context, generation, waits, deadline).await {
         fail(&mut reply, &failed);
     }
     let mut out = BytesMut::new();
-    reply.encode(&mut out, produced.version).map_err(|e| e.to_string())?;
+    reply.encode(&mut out, version).map_err(|e| e.to_string())?;
     Ok(out.freeze())
 }
 
@@ -353,14 +359,11 @@ fn push(reply: &mut ProduceResponse, key: &TopicKey, row: PartitionProduceRespon
 }
 
 /// Waits until the standby has what each acknowledgement promises. Gives the partitions that must be answered with an error.
-async fn wait_for_standby(context: &Context, generation: Generation, waits: Vec<Wait>) -> Vec<Wait> {
-    let live = context.live.load_full();
-    let tee = &live.tee;
-    let deadline = Instant::now() + tee.sync_timeout;
+async fn wait_for_standby(context: &Context, generation: Generation, waits: Vec<Wait>, deadline: Instant) -> Vec<Wait> {
+    let block = context.live.load().tee.on_standby_loss == LossPolicy::Block;
     let mut failed = Vec::new();
     for wait in waits {
         let partition = &wait.partition;
-        let block = tee.on_standby_loss == LossPolicy::Block;
         let mut held = true;
         if (partition.in_sync() || block) && partition.replicated(wait.active_end, deadline).await == InSync::TimedOut {
             held = false;

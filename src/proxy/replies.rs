@@ -1,26 +1,33 @@
 //! The reply half of a client connection: answers pending requests in order, from upstream or from the proxy itself.
 
 use std::collections::VecDeque;
+use std::future::ready;
+use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use tokio::io::AsyncReadExt;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::connection::{End, write_frame};
+use super::gate::{self, GateState};
 use super::pending::{self, Pending, Reply};
 use super::{Context, fetch, local, produce};
 use crate::admin::metrics::{self, Counted, Direction, RequestResult, Side};
 use crate::catalog::View;
 use crate::groups;
 use crate::rewrite;
-use crate::wire::{apis, frame, guard, header};
+use crate::wire::header::{self, RequestHeader};
+use crate::wire::{apis, frame, guard};
 
 /// A fetch reply exceeds what was asked for by up to one batch.
 const REPLY_SLACK: usize = 32 << 20;
 const READ_CHUNK: usize = 64 << 10;
+/// How long a cutover waits for a client that does not read its replies. It loses its connection, as it would at a broker that
+/// restarts, rather than keep all others standing.
+const STUCK: Duration = Duration::from_secs(1);
 
 /// What the request half tells the reply half.
 pub enum ToReplies {
@@ -52,12 +59,22 @@ struct Upstream {
     _open: Counted,
 }
 
+/// A reply that the broker or the proxy has given, up to the bytes for the client (head, body). What it still waits for
+/// (the standby, a new topic on it) is inside.
+type Leaving = Pin<Box<dyn Future<Output = Result<[Bytes; 2], End>> + Send>>;
+
 struct Replies {
     context: Arc<Context>,
     client: OwnedWriteHalf,
+    gate: watch::Receiver<GateState>,
+    /// Not answered yet.
     queue: VecDeque<Pending>,
+    /// Answered, not written yet; all before those in `queue`.
+    leaving: VecDeque<Leaving>,
     upstream: Option<Upstream>,
     quieten: Option<(bool, oneshot::Sender<Cut>)>,
+    /// The broker is gone: the end, once all that it answered is written.
+    end: Option<End>,
 }
 
 impl Drop for Replies {
@@ -72,29 +89,50 @@ impl Drop for Replies {
 
 /// Runs until the client or the broker is gone.
 pub async fn run(context: Arc<Context>, client: OwnedWriteHalf, mut inbox: mpsc::Receiver<ToReplies>) -> End {
-    let mut replies = Replies { context, client, queue: VecDeque::new(), upstream: None, quieten: None };
+    let limit = context.config.limits.in_flight_per_connection.max(1) as usize;
+    let gate = context.gate.watch();
+    let (queue, leaving) = (VecDeque::new(), VecDeque::new());
+    let mut replies = Replies { context, client, gate, queue, leaving, upstream: None, quieten: None, end: None };
     loop {
-        if let Err(end) = replies.flush_local().await {
+        replies.take_answered();
+        replies.try_quieten();
+        if let Some(end) = replies.end.take_if(|_| replies.leaving.is_empty()) {
             return end;
         }
-        replies.try_quieten();
-        tokio::select! {
+        let room = replies.queue.len() + replies.leaving.len() < limit;
+        let handled = tokio::select! {
             biased;
-            message = inbox.recv() => match message {
+            message = inbox.recv(), if room => match message {
                 None => return End::Client,
-                Some(message) => replies.note(message),
-            },
-            reply = next_reply(&mut replies.upstream, &replies.context), if replies.upstream.is_some() => {
-                let handled = match reply {
-                    Ok(frame) => replies.answer_next(frame, &mut inbox).await,
-                    Err(end) => replies.lost(end),
-                };
-                if let Err(end) = handled {
-                    return end;
+                Some(message) => {
+                    replies.note(message);
+                    Ok(())
                 }
-            }
+            },
+            out = front(&mut replies.leaving), if !replies.leaving.is_empty() => match out {
+                Ok([head, body]) => replies.write(&[&head, &body]).await,
+                Err(end) => Err(end),
+            },
+            reply = next_reply(&mut replies.upstream, &replies.context), if replies.upstream.is_some() => match reply {
+                Ok(frame) => replies.answer_next(frame, &mut inbox),
+                Err(end) => {
+                    replies.lost(end);
+                    Ok(())
+                }
+            },
+        };
+        if let Err(end) = handled {
+            return end;
         }
     }
+}
+
+/// The next reply to write. Cancel-safe: it is taken out only when it is ready.
+async fn front(leaving: &mut VecDeque<Leaving>) -> Result<[Bytes; 2], End> {
+    let Some(first) = leaving.front_mut() else { return std::future::pending().await };
+    let out = first.as_mut().await;
+    leaving.pop_front();
+    out
 }
 
 /// Reads the next frame from upstream. Cancel-safe: what was read stays in the buffer.
@@ -127,20 +165,23 @@ impl Replies {
         }
     }
 
-    /// Writes local answers as far as it is their turn.
-    async fn flush_local(&mut self) -> Result<(), End> {
+    /// Takes what the proxy answers itself, as far as it is its turn.
+    fn take_answered(&mut self) {
         while self.queue.front().is_some_and(Pending::is_answered) {
-            let Some(pending) = self.queue.pop_front() else { break };
-            match pending.reply {
-                Reply::Local(frame) => self.write(&[&frame]).await?,
-                Reply::Produce(context) => {
-                    let body = produce::answered(&self.context, *context).await;
-                    self.write_reply(&pending.header, body).await?;
+            let Some(Pending { header, reply, .. }) = self.queue.pop_front() else { break };
+            match reply {
+                Reply::Local(frame) => self.leaving.push_back(Box::pin(ready(Ok([frame, Bytes::new()])))),
+                Reply::Produce(produced) => {
+                    let arrived = produce::answered(&self.context, &produced);
+                    let context = self.context.clone();
+                    self.leaving.push_back(Box::pin(async move {
+                        let body = produce::settle(&context, arrived).await;
+                        Ok([head(&header), body.map_err(|reason| bad(header.api_key, &reason))?])
+                    }));
                 }
                 _ => {}
             }
         }
-        Ok(())
     }
 
     /// Comes to rest if all that is left may be cut.
@@ -148,7 +189,7 @@ impl Replies {
         let Some((hard, _)) = &self.quieten else { return };
         let cuttable = self.queue.iter().all(Pending::can_be_cut);
         let soon = self.queue.iter().any(Pending::is_answered_at_once);
-        if (!cuttable || soon) && !hard {
+        if !self.leaving.is_empty() || ((!cuttable || soon) && !hard) {
             return;
         }
         self.upstream = None;
@@ -160,42 +201,44 @@ impl Replies {
 
     /// The broker is gone: what may be asked again is kept if a cutover is under way, else the client sees it as it would
     /// see the broker's end.
-    fn lost(&mut self, end: End) -> Result<(), End> {
+    fn lost(&mut self, end: End) {
         self.upstream = None;
-        if self.queue.iter().all(Pending::can_be_cut) && self.quieten.is_some() { Ok(()) } else { Err(end) }
+        if !self.queue.iter().all(Pending::can_be_cut) || self.quieten.is_none() {
+            self.end = Some(end);
+        }
     }
 
     /// Handles a reply. The pending of a request is sent before the request is: it is here when the reply is, be it only
     /// since the inbox was last looked at.
-    async fn answer_next(&mut self, frame: Bytes, inbox: &mut mpsc::Receiver<ToReplies>) -> Result<(), End> {
+    fn answer_next(&mut self, frame: Bytes, inbox: &mut mpsc::Receiver<ToReplies>) -> Result<(), End> {
         if self.queue.is_empty() {
             while let Ok(message) = inbox.try_recv() {
                 self.note(message);
             }
-            self.flush_local().await?;
+            self.take_answered();
         }
         if self.queue.is_empty() {
             return Err(End::Frame("the broker answered what was not asked".into()));
         }
-        self.answer(frame).await
+        self.answer(frame)
     }
 
     /// Handles the reply to the oldest pending request.
-    async fn answer(&mut self, frame: Bytes) -> Result<(), End> {
+    fn answer(&mut self, frame: Bytes) -> Result<(), End> {
         let (Some(pending), Some(upstream)) = (self.queue.pop_front(), &self.upstream) else {
             return Err(End::Upstream);
         };
         let view = upstream.view.clone();
         let (key, version) = (pending.header.api_key, pending.header.api_version);
-        let name = apis::row(key).map_or("unknown", |row| row.name);
-        let bad = |reason: String| End::Request { api: name, reason: format!("reply: {reason}") };
+        let bad = |reason: String| bad(key, &reason);
         match header::response_correlation_id(&frame) {
             Ok(id) if id == pending.header.correlation_id => {}
             Ok(id) => return Err(bad(format!("correlation id {id} instead of {}", pending.header.correlation_id))),
             Err(e) => return Err(bad(e.to_string())),
         }
         if matches!(pending.reply, Reply::Forward) {
-            return self.write(&[&frame]).await;
+            self.leaving.push_back(Box::pin(ready(Ok([frame, Bytes::new()]))));
+            return Ok(());
         }
         let sent = if let Reply::Join(sent) = pending.reply { sent } else { version };
         let offset = header::response_body_offset(key, sent, &frame).map_err(|e| bad(e.to_string()))?;
@@ -203,46 +246,96 @@ impl Replies {
         guard::check(guard::Kind::Response, key, sent, &body).map_err(|e| bad(e.to_string()))?;
         let started = Instant::now();
         let request = pending.body();
-        let out = match pending.reply {
-            Reply::Produce(context) => produce::reply(&self.context, &view, *context, &body).await,
-            Reply::Fetch => fetch::reply(&self.context, &view, version, &request, &body).await,
-            Reply::Join(sent) => groups::join_reply(&request, &body, sent, version),
-            _ => rewrite::response(key, version, &request, &body, &*view).map_err(|e| e.to_string()),
+        let answer = match pending.reply {
+            Reply::Produce(produced) => {
+                Answer::Produce(produce::arrived(&self.context, &view, &produced, &body).map_err(bad)?)
+            }
+            Reply::Fetch => Answer::Fetch(body),
+            Reply::Join(sent) => Answer::Join(sent, body),
+            _ => Answer::Other(body),
         };
-        let out = out.map_err(bad)?;
-        let out = self.context.rehome.adjust_reply(&view, &pending.header, &request, out);
-        self.observe(&view, &pending.header, &request, &out).await;
-        metrics::api(key, name).seconds.record(started.elapsed());
-        self.write_reply(&pending.header, out).await
+        let asked = Asked { header: pending.header, request, view, started };
+        self.leaving.push_back(Box::pin(leave(self.context.clone(), asked, answer)));
+        Ok(())
     }
 
-    /// Lets the rest of the house know what a reply says, before the client does.
-    async fn observe(&self, view: &Arc<View>, header: &header::RequestHeader, request: &Bytes, reply: &Bytes) {
-        match header.api_key {
-            pending::JOIN_GROUP | pending::HEARTBEAT | pending::SYNC_GROUP | pending::LEAVE_GROUP => {
-                self.context.rehome.reply(view, header, request, reply);
-            }
-            pending::CREATE_TOPICS | pending::CREATE_PARTITIONS | pending::DELETE_TOPICS => {
-                self.context.house.topics_changed().await;
-            }
-            pending::LIST_OFFSETS => local::expose_ends(view, header.api_version, reply),
-            pending::DELETE_RECORDS => {
-                for (topic, partition, logical) in local::deleted_records(header.api_version, reply) {
-                    self.context.house.records_deleted(&topic, partition, logical);
-                }
-            }
-            _ => {}
-        }
-    }
-
-    async fn write_reply(&mut self, request: &header::RequestHeader, body: Bytes) -> Result<(), End> {
-        let mut head = BytesMut::with_capacity(8);
-        header::encode_response_header(&mut head, request.api_key, request.api_version, request.correlation_id);
-        self.write(&[&head.freeze(), &body]).await
-    }
-
+    /// Writes to the client; at a cutover only as long as it reads.
     async fn write(&mut self, parts: &[&Bytes]) -> Result<(), End> {
         metrics::bytes(Direction::ClientOut).increment(parts.iter().map(|p| p.len() as u64).sum());
-        write_frame(&mut self.client, parts).await.map_err(End::ClientIo)
+        tokio::select! {
+            biased;
+            written = write_frame(&mut self.client, parts) => written.map_err(End::ClientIo),
+            () = gate::held_for(&mut self.gate, STUCK) => Err(End::Stuck),
+        }
     }
+}
+
+/// A broker's reply.
+enum Answer {
+    Produce(produce::Arrived),
+    Fetch(Bytes),
+    /// To a JoinGroup sent in this version.
+    Join(i16, Bytes),
+    Other(Bytes),
+}
+
+/// What a reply answers.
+struct Asked {
+    header: RequestHeader,
+    /// The request's body, as the client sent it.
+    request: Bytes,
+    view: Arc<View>,
+    /// When the reply came.
+    started: Instant,
+}
+
+/// Turns a broker's reply into the client's; waits for what must be true before the client sees it.
+async fn leave(context: Arc<Context>, asked: Asked, answer: Answer) -> Result<[Bytes; 2], End> {
+    let Asked { header, request, view, started } = asked;
+    let (key, version) = (header.api_key, header.api_version);
+    let out = match answer {
+        Answer::Produce(arrived) => produce::settle(&context, arrived).await,
+        Answer::Fetch(body) => fetch::reply(&context, &view, version, &request, &body).await,
+        Answer::Join(sent, body) => groups::join_reply(&request, &body, sent, version),
+        Answer::Other(body) => rewrite::response(key, version, &request, &body, &*view).map_err(|e| e.to_string()),
+    };
+    let out = out.map_err(|reason| bad(key, &reason))?;
+    let out = context.rehome.adjust_reply(&view, &header, &request, out);
+    observe(&context, &view, &header, &request, &out).await;
+    metrics::api(key, name_of(key)).seconds.record(started.elapsed());
+    Ok([head(&header), out])
+}
+
+/// Lets the rest of the house know what a reply says, before the client does.
+async fn observe(context: &Context, view: &Arc<View>, header: &RequestHeader, request: &Bytes, reply: &Bytes) {
+    match header.api_key {
+        pending::JOIN_GROUP | pending::HEARTBEAT | pending::SYNC_GROUP | pending::LEAVE_GROUP => {
+            context.rehome.reply(view, header, request, reply);
+        }
+        pending::CREATE_TOPICS | pending::CREATE_PARTITIONS | pending::DELETE_TOPICS => {
+            context.house.topics_changed().await;
+        }
+        pending::LIST_OFFSETS => local::expose_ends(view, header.api_version, reply),
+        pending::DELETE_RECORDS => {
+            for (topic, partition, logical) in local::deleted_records(header.api_version, reply) {
+                context.house.records_deleted(&topic, partition, logical);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// The header of a reply.
+fn head(request: &RequestHeader) -> Bytes {
+    let mut head = BytesMut::with_capacity(8);
+    header::encode_response_header(&mut head, request.api_key, request.api_version, request.correlation_id);
+    head.freeze()
+}
+
+fn name_of(key: i16) -> &'static str {
+    apis::row(key).map_or("unknown", |row| row.name)
+}
+
+fn bad(key: i16, reason: &str) -> End {
+    End::Request { api: name_of(key), reason: format!("reply: {reason}") }
 }

@@ -9,6 +9,7 @@ mod groups;
 mod house;
 mod lagging;
 mod operator;
+mod pipeline;
 mod planted;
 mod positions;
 mod reading;
