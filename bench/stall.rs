@@ -155,7 +155,9 @@ impl Rig {
             let done = run(self);
             let hold = done.hold_ms().map(|hold| format!(", held {hold:.1} ms")).unwrap_or_default();
             let (producer, consumer) = (ms(done.producer), ms(done.consumer));
-            println!("{kind} {n}/{times}: producers {producer:.0} ms, consumers {consumer:.0} ms{hold}");
+            let again = self.load.window().1.again;
+            let again = if again > 0 { format!(", {again} records read again") } else { String::new() };
+            println!("{kind} {n}/{times}: producers {producer:.0} ms, consumers {consumer:.0} ms{hold}{again}");
             runs.push(done);
         }
         runs

@@ -53,17 +53,25 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()> + Send + 'st
     let serving = tokio::spawn(admin::serve(api, admin, async { drop(ended.await) }));
     let starting = coordinator.start();
     tokio::pin!(shutdown);
-    tokio::select! {
+    let superseded = coordinator.superseded();
+    tokio::pin!(superseded);
+    let ended = tokio::select! {
         started = starting => {
             started.map_err(anyhow::Error::msg)?;
-            shutdown.await;
+            tokio::select! {
+                () = &mut shutdown => Ok(()),
+                superseded = &mut superseded => Err(superseded),
+            }
         }
-        () = &mut shutdown => {}
+        () = &mut shutdown => Ok(()),
+        superseded = &mut superseded => Err(superseded),
+    };
+    if ended.is_ok() {
+        coordinator.drain().await;
     }
-    coordinator.drain().await;
     drop(end);
     serving.await??;
-    Ok(())
+    Ok(ended?)
 }
 
 /// Reads the configuration again at each SIGHUP, as `POST /v1/reload` does.

@@ -103,6 +103,7 @@ async fn keep_topics(coordinator: Arc<Coordinator>, running: Arc<Running>, stop:
             tracing::debug!(reason, "topics are not up to date");
         }
         running.cover(&coordinator.catalog);
+        coordinator.store.check_ownership();
         coordinator.note_brokers().await;
         coordinator.new_brokers();
     }

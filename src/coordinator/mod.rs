@@ -28,7 +28,7 @@ use crate::cutover::Phase;
 use crate::groups::Rehome;
 use crate::model::{ClusterIx, Generation};
 use crate::proxy::{Context, Gate, Server};
-use crate::state::Store;
+use crate::state::{Store, Superseded};
 use crate::upstream::{ClientOptions, Cluster};
 use crate::wire::versions::Advertised;
 
@@ -132,6 +132,15 @@ impl Coordinator {
         let _ = coordinator.context.set(context);
         let _ = coordinator.server.set(server);
         coordinator
+    }
+
+    /// Resolves when another process has taken over: whatever this one acknowledged from now on, nobody might know of. All
+    /// its connections are closed.
+    pub async fn superseded(&self) -> Superseded {
+        let superseded = self.store.superseded().await;
+        tracing::error!(%superseded, "this process ends: two must not serve the same clusters");
+        self.stop.cancel();
+        superseded
     }
 
     /// Lets clients finish what is in flight, then ends their connections and all that runs.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::witness::{self, Witness};
 use super::{Coordinator, Roles};
 use crate::admin::types::{Report, UtcMillis};
-use crate::catalog::{Partition, Topic};
+use crate::catalog::{Partition, STATE_TOPIC, Topic};
 use crate::config::TeeMode;
 use crate::model::{ClusterIx, TopicPartition};
 use crate::offsets::PartitionOffsets;
@@ -96,6 +96,10 @@ impl Coordinator {
         if !self.has_standby() {
             cluster.refresh().await.map_err(|e| e.to_string())?;
             return Ok(Image::default());
+        }
+        // Claimed first: nothing that a process before this one has under way lands after what is read here.
+        if cluster.refresh().await.map_err(|e| e.to_string())?.topic(STATE_TOPIC).is_some() {
+            self.store.claim(ix).await.map_err(|e| e.to_string())?;
         }
         self.store.load(ix).await.map_err(|e| e.to_string())
     }

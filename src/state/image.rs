@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use serde_json::Value;
 
-use super::records::{CutRecord, GenerationRecord, InSyncRecord, Key, MapRecord, Stored, TopicRecord};
+use super::records::{CutRecord, GenerationRecord, InSyncRecord, Key, MapRecord, Owner, Stored, TopicRecord};
 use crate::model::{ClusterIx, Generation};
 use crate::offsets::{Cut, OffsetMap, PartitionOffsets};
 
@@ -31,7 +31,8 @@ impl Image {
     }
 
     fn put(&mut self, key: Key, generation: Generation, seq: u64, data: Value) {
-        let newer = self.records.get(&key).is_none_or(|&(g, s, _)| (g, s) < (generation, seq));
+        // Clocks do not decide who owns a topic: the log's order does.
+        let newer = key == Key::Owner || self.records.get(&key).is_none_or(|&(g, s, _)| (g, s) < (generation, seq));
         if newer {
             self.records.insert(key, (generation, seq, data));
         }
@@ -50,6 +51,11 @@ impl Image {
 
     pub fn generation(&self) -> Option<GenerationRecord> {
         self.get(&Key::Generation)
+    }
+
+    /// The process that last took a state topic over.
+    pub fn owner(&self) -> Option<Owner> {
+        self.get(&Key::Owner)
     }
 
     pub fn brokers(&self, cluster: &str) -> Vec<i32> {

@@ -16,18 +16,38 @@ pub const CUTS_PER_RECORD: usize = 1000;
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Key {
     Generation,
-    Topic { topic: String },
-    Map { cluster: String, topic: String, partition: i32, part: usize },
-    Cut { generation: Generation, part: usize },
-    Brokers { cluster: String },
-    InSync { topic: String, partition: i32 },
-    Report { generation: Generation },
+    /// Which process writes here.
+    Owner,
+    Topic {
+        topic: String,
+    },
+    Map {
+        cluster: String,
+        topic: String,
+        partition: i32,
+        part: usize,
+    },
+    Cut {
+        generation: Generation,
+        part: usize,
+    },
+    Brokers {
+        cluster: String,
+    },
+    InSync {
+        topic: String,
+        partition: i32,
+    },
+    Report {
+        generation: Generation,
+    },
 }
 
 impl Key {
     pub fn encode(&self) -> String {
         match self {
             Key::Generation => "generation".into(),
+            Key::Owner => "owner".into(),
             Key::Topic { topic } => format!("topic/{topic}"),
             Key::Map { cluster, topic, partition, part } => format!("map/{cluster}/{topic}/{partition}/{part}"),
             Key::Cut { generation, part } => format!("cut/{generation}/{part}"),
@@ -44,6 +64,7 @@ impl Key {
         let mut next = || parts.next().map(str::to_owned);
         let key = match kind {
             "generation" => Key::Generation,
+            "owner" => Key::Owner,
             "topic" => Key::Topic { topic: next()? },
             "map" => Key::Map {
                 cluster: next()?,
@@ -74,6 +95,16 @@ impl<T: DeserializeOwned> Stored<T> {
     pub fn decode(value: &[u8]) -> Result<Self, serde_json::Error> {
         serde_json::from_slice(value)
     }
+}
+
+/// Which process writes a state topic; each writes this first.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
+pub struct Owner {
+    pub instance: Uuid,
+    pub host: String,
+    pub pid: u32,
+    /// Unix milliseconds of its start.
+    pub since_ms: i64,
 }
 
 /// Who is active. Written with the cut, last: this record is the commit of a cutover.
@@ -168,6 +199,7 @@ mod tests {
         let t = || "a.b_c-d".to_string();
         for key in [
             Key::Generation,
+            Key::Owner,
             Key::Topic { topic: t() },
             Key::Map { cluster: "east".into(), topic: t(), partition: 3, part: 2 },
             Key::Cut { generation: 7, part: 0 },

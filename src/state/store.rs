@@ -1,27 +1,22 @@
-//! Reads and writes the state topics. Writes of many partitions share one batch; a write is done when the cluster has
-//! acknowledged it with all in-sync replicas.
+//! The state topics of both clusters, as the rest of the house uses them. A write is done when the cluster has acknowledged
+//! it with all in-sync replicas.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use bytes::Bytes;
 use serde::Serialize;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::Image;
+use super::reader;
 use super::records::{Key, Stored};
+use super::writer::{Job, Superseded, Writer, this_process};
 use crate::catalog::STATE_TOPIC;
-use crate::model::{ClusterIx, Generation, TopicPartition};
-use crate::records::{Batch, Batches, Codec, NewRecord, Section, Stamp, build};
-use crate::stream::client_producer_id;
-use crate::upstream::{Cluster, FetchFrom, FetchOptions, OffsetSpec, UpstreamError};
+use crate::model::{ClusterIx, Generation};
+use crate::upstream::{Cluster, UpstreamError};
 
-/// Bytes of records put into one batch: well under the default `max.message.bytes` of 1 MiB.
-const BATCH_BYTES: usize = 512 << 10;
 /// Writes that may wait for the writer of one cluster.
 const QUEUE: usize = 1024;
-/// Bytes asked for at a time when the topic is read.
-const READ_BYTES: i32 = 4 << 20;
 
 #[derive(Debug, thiserror::Error)]
 pub enum StateError {
@@ -35,13 +30,8 @@ pub enum StateError {
 
 /// One record to be stored.
 pub struct Entry {
-    key: String,
-    value: Vec<u8>,
-}
-
-struct Job {
-    entries: Vec<Entry>,
-    done: oneshot::Sender<Result<(), String>>,
+    pub(super) key: String,
+    pub(super) value: Vec<u8>,
 }
 
 /// The state topics of both clusters.
@@ -50,21 +40,24 @@ pub struct Store {
     queues: [Option<mpsc::Sender<Job>>; 2],
     generation: AtomicU32,
     seq: AtomicU64,
+    superseded: watch::Receiver<Option<Superseded>>,
 }
 
 impl Store {
     /// Starts a writer for each cluster.
     pub fn new(clusters: [Option<Cluster>; 2]) -> Self {
+        let (tell, superseded) = watch::channel(None);
+        let owner = this_process();
         let queues = clusters.clone().map(|cluster| {
             cluster.map(|cluster| {
                 let (tx, rx) = mpsc::channel(QUEUE);
-                tokio::spawn(writer(cluster, rx));
+                tokio::spawn(Writer::new(cluster, owner.clone(), tell.clone()).run(rx));
                 tx
             })
         });
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let seq = AtomicU64::new(u64::try_from(now.as_micros()).unwrap_or(u64::MAX / 2));
-        Store { clusters, queues, generation: AtomicU32::new(0), seq }
+        Store { clusters, queues, generation: AtomicU32::new(0), seq, superseded }
     }
 
     /// Later records are stamped with this generation.
@@ -92,6 +85,30 @@ impl Store {
         let (done, wait) = oneshot::channel();
         queue.send(Job { entries, done }).await.map_err(|_| failed("the writer has stopped".into()))?;
         wait.await.map_err(|_| failed("the writer has stopped".into()))?.map_err(failed)
+    }
+
+    /// Takes the state topic over (once): whoever owned it before can write nothing there any more, so what is read
+    /// afterwards is all that there will be of theirs.
+    pub async fn claim(&self, cluster: ClusterIx) -> Result<(), StateError> {
+        self.write(cluster, Vec::new()).await
+    }
+
+    /// Resolves when another process has taken the state over: this one must not serve any more.
+    pub async fn superseded(&self) -> Superseded {
+        let mut told = self.superseded.clone();
+        match told.wait_for(Option::is_some).await.as_deref() {
+            Ok(Some(superseded)) => superseded.clone(),
+            // The writers are gone with the store: nobody is left to be told.
+            _ => std::future::pending().await,
+        }
+    }
+
+    /// Has the writers look whether they still own their topics; see [`Self::superseded`].
+    pub fn check_ownership(&self) {
+        for queue in self.queues.iter().flatten() {
+            let (done, _) = oneshot::channel();
+            let _ = queue.try_send(Job { entries: Vec::new(), done });
+        }
     }
 
     /// Stores records on one cluster some time soon; a failure is logged. For what the other cluster already holds.
@@ -135,119 +152,6 @@ impl Store {
     /// Reads all of one cluster's state topic up to its end now. A missing topic is an empty image.
     pub async fn load(&self, cluster: ClusterIx) -> Result<Image, StateError> {
         let client = self.clusters[cluster.ix()].as_ref().ok_or(StateError::NoCluster(cluster.ix()))?;
-        let failed = |reason: String| StateError::Read { cluster: self.name(cluster), reason };
-        let mut image = Image::default();
-        let snapshot = client.refresh().await.map_err(|e| failed(e.to_string()))?;
-        if snapshot.topic(STATE_TOPIC).is_none() {
-            return Ok(image);
-        }
-        let tp = TopicPartition::new(STATE_TOPIC, 0);
-        let mut next = offset(client, &tp, OffsetSpec::Earliest).await.map_err(failed)?;
-        let end = offset(client, &tp, OffsetSpec::Latest).await.map_err(failed)?;
-        let options =
-            FetchOptions { max_wait: Duration::from_millis(100), max_bytes: READ_BYTES, ..Default::default() };
-        let deadline = tokio::time::Instant::now() + client.timeout();
-        while next < end {
-            if tokio::time::Instant::now() > deadline {
-                return Err(failed(format!("offset {next} of {end} was reached within the time limit")));
-            }
-            let from = FetchFrom { tp: tp.clone(), offset: next, max_bytes: READ_BYTES, current_leader_epoch: None };
-            let mut fetched = client.fetch(&[from], &options).await.map_err(|e| failed(e.to_string()))?;
-            let Some(part) = fetched.remove(&tp) else { continue };
-            if part.error != 0 {
-                tokio::time::sleep(Duration::from_millis(50)).await;
-                continue;
-            }
-            for batch in Batches::new(part.records) {
-                let batch = batch.map_err(|e| failed(e.to_string()))?;
-                next = next.max(batch.header().next_offset());
-                apply(&mut image, &batch).map_err(failed)?;
-            }
-        }
-        Ok(image)
+        reader::read(client).await.map_err(|reason| StateError::Read { cluster: self.name(cluster), reason })
     }
-}
-
-fn apply(image: &mut Image, batch: &Batch) -> Result<(), String> {
-    if batch.header().is_control() {
-        return Ok(());
-    }
-    let section = Section::open(batch).map_err(|e| e.to_string())?;
-    for record in section.records() {
-        let record = record.map_err(|e| e.to_string())?;
-        if let Some(key) = record.key {
-            image.apply(key, record.value)?;
-        }
-    }
-    Ok(())
-}
-
-async fn offset(client: &Cluster, tp: &TopicPartition, spec: OffsetSpec) -> Result<i64, String> {
-    let mut found = client.list_offsets(std::slice::from_ref(tp), spec).await.map_err(|e| e.to_string())?;
-    match found.remove(tp) {
-        Some(Ok(offset)) => Ok(offset),
-        Some(Err(e)) => Err(e.to_string()),
-        None => Err("no answer for the partition".into()),
-    }
-}
-
-/// Collects what waits into batches and writes them, one at a time: later records never overtake earlier ones.
-async fn writer(cluster: Cluster, mut jobs: mpsc::Receiver<Job>) {
-    let mut stamp = Stamp { producer_id: client_producer_id(rand::random()), producer_epoch: 0, base_sequence: 0 };
-    while let Some(first) = jobs.recv().await {
-        let mut waiting = vec![first];
-        let mut size = job_size(&waiting[0]);
-        while size < BATCH_BYTES {
-            let Ok(job) = jobs.try_recv() else { break };
-            size += job_size(&job);
-            waiting.push(job);
-        }
-        let result = write(&cluster, &waiting, &mut stamp).await;
-        if let Err(reason) = &result {
-            tracing::warn!(cluster = %cluster.name(), %reason, "state was not stored");
-        }
-        for job in waiting {
-            let _ = job.done.send(result.clone());
-        }
-    }
-}
-
-fn job_size(job: &Job) -> usize {
-    job.entries.iter().map(|e| e.key.len() + e.value.len() + 32).sum()
-}
-
-async fn write(cluster: &Cluster, jobs: &[Job], stamp: &mut Stamp) -> Result<(), String> {
-    let entries: Vec<&Entry> = jobs.iter().flat_map(|j| &j.entries).collect();
-    let tp = TopicPartition::new(STATE_TOPIC, 0);
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as i64;
-    let mut start = 0;
-    while start < entries.len() {
-        let mut size = 0;
-        let fits = |e: &&&Entry| {
-            size += e.key.len() + e.value.len() + 32;
-            size <= BATCH_BYTES
-        };
-        let n = entries[start..].iter().take_while(fits).count().max(1);
-        let chunk = &entries[start..start + n];
-        let records: Vec<NewRecord> = chunk
-            .iter()
-            .map(|e| NewRecord {
-                key: Some(e.key.as_bytes()),
-                value: Some(&e.value),
-                headers: Vec::new(),
-                timestamp: now,
-            })
-            .collect();
-        let batch: Bytes = build(&records, Codec::None, *stamp).map_err(|e| e.to_string())?;
-        match cluster.produce_one(&tp, batch).await {
-            Ok(_) => stamp.base_sequence = ((i64::from(stamp.base_sequence) + n as i64) % (1 << 31)) as i32,
-            Err(e) => {
-                // Whether it is stored is not known: a new identity keeps later batches acceptable either way.
-                *stamp = Stamp { producer_id: client_producer_id(rand::random()), producer_epoch: 0, base_sequence: 0 };
-                return Err(e.to_string());
-            }
-        }
-        start += n;
-    }
-    Ok(())
 }

@@ -38,6 +38,13 @@ pub fn stream_producer_id(topic: &str, partition: i32, to: crate::model::Cluster
     NAMESPACE | STREAM_BIT | (hash as i64 & (STREAM_BIT - 1))
 }
 
+/// The id under which the state topics are written, by whatever process: the epoch tells the processes apart. `round`: how
+/// often epochs have been used up.
+pub fn state_producer_id(round: i32) -> i64 {
+    // Not a topic's name.
+    stream_producer_id("state topic/writers", round, crate::model::ClusterIx::FIRST)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -17,6 +17,7 @@ mod retries;
 mod rig;
 mod smoke;
 mod standby_loss;
+mod successor;
 #[path = "../support/mod.rs"]
 mod support;
 mod three_brokers;

@@ -46,6 +46,8 @@ pub struct Gaps {
     pub longest: Duration,
     /// From the opening until every partition had been heard of again; `None` while one has not.
     pub resumed: Option<Duration>,
+    /// Sightings at or below an offset that had been seen before: of consumers, what they read again.
+    pub again: usize,
 }
 
 /// Sightings in order, and the gaps between them per partition.
@@ -61,6 +63,7 @@ struct Side {
 struct Window {
     opened: Instant,
     longest: Duration,
+    again: usize,
     /// First sighting of each partition in the window.
     first: HashMap<i32, Instant>,
 }
@@ -70,7 +73,9 @@ impl Side {
         let now = Instant::now();
         let gap = self.last.insert(seen.partition, now).map(|last| now - last).unwrap_or_default();
         self.longest = self.longest.max(gap);
+        let again = self.highest.get(&seen.partition).is_some_and(|&highest| seen.offset <= highest);
         if let Some(window) = &mut self.window {
+            window.again += usize::from(again);
             window.longest = window.longest.max(gap);
             window.first.entry(seen.partition).or_insert(now);
         }
@@ -89,7 +94,7 @@ impl Side {
         let Some(window) = &self.window else { return Gaps::default() };
         let all = self.last.keys().all(|partition| window.first.contains_key(partition));
         let last = window.first.values().max().map(|&last| last.saturating_duration_since(window.opened));
-        Gaps { longest: window.longest, resumed: last.filter(|_| all) }
+        Gaps { longest: window.longest, resumed: last.filter(|_| all), again: window.again }
     }
 }
 
@@ -185,7 +190,7 @@ impl Observed {
     pub fn open_window(&self) {
         let opened = Instant::now();
         for side in [&self.acknowledged, &self.consumed] {
-            locked(side).window = Some(Window { opened, longest: Duration::ZERO, first: HashMap::new() });
+            locked(side).window = Some(Window { opened, longest: Duration::ZERO, again: 0, first: HashMap::new() });
         }
     }
 
