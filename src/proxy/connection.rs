@@ -17,9 +17,10 @@ use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
 use super::gate::{self, Pass};
+use super::inbox::Inbox;
 use super::pending::{self, Pending, Reply};
 use super::replies::{self, Cut, ToReplies};
 use super::{Context, Entrance, fetch, local, produce};
@@ -82,16 +83,15 @@ pub struct Connection {
     entrance: Entrance,
     client: OwnedReadHalf,
     buffer: BytesMut,
-    replies: mpsc::Sender<ToReplies>,
+    replies: Arc<Inbox>,
     peer: std::net::SocketAddr,
 }
 
 /// Serves one client until either side ends it.
 pub async fn serve(context: Arc<Context>, stream: TcpStream, entrance: Entrance, peer: std::net::SocketAddr) {
     let (client, writer) = stream.into_split();
-    let in_flight = context.config.limits.in_flight_per_connection.max(1) as usize;
-    let (replies, inbox) = mpsc::channel(in_flight);
-    let mut reply_half = tokio::spawn(replies::run(context.clone(), writer, inbox));
+    let replies = Arc::new(Inbox::new(context.config.limits.in_flight_per_connection.max(1) as usize));
+    let mut reply_half = tokio::spawn(replies::run(context.clone(), writer, replies.clone()));
     let mut connection = Connection { context, entrance, client, buffer: BytesMut::new(), replies, peer };
     let end = tokio::select! {
         end = connection.run() => {
@@ -193,16 +193,12 @@ impl Connection {
     async fn quieten(&mut self) -> Result<Vec<Pending>, End> {
         let hard = matches!(&*self.context.gate.watch().borrow(), super::GateState::Held { hard: true });
         let (done, cut) = oneshot::channel();
-        self.send(ToReplies::Quieten { hard, done }).await?;
+        self.replies.put(ToReplies::Quieten { hard, done }).await;
         match cut.await {
             Ok(Cut::Pending(pending)) => Ok(pending),
             Ok(Cut::Abort) => Err(End::GivenUp),
             Err(_) => Err(End::Upstream),
         }
-    }
-
-    async fn send(&self, message: ToReplies) -> Result<(), End> {
-        self.replies.send(message).await.map_err(|_| End::Upstream)
     }
 
     /// Handles one request; `false`: the gate closed before it could be sent anywhere, so it is still to be done.
@@ -226,7 +222,8 @@ impl Connection {
         if key == pending::API_VERSIONS {
             let reply = local::api_versions(&advertised, &header).map_err(End::Frame)?;
             metrics::request(key, "ApiVersions", RequestResult::Answered);
-            return self.send(ToReplies::Pending(Pending { header, frame, reply: Reply::Local(reply) })).await;
+            self.replies.put(ToReplies::Pending(Pending { header, frame, reply: Reply::Local(reply) })).await;
+            return Ok(());
         }
         let row = advertised.accept(key, header.api_version).map_err(|refusal| {
             metrics::request(key, apis::row(key).map_or("other", |row| row.name), RequestResult::Refused);
@@ -292,7 +289,7 @@ impl Connection {
                 JoinRule::SendAs { version, frame: instead } => {
                     let pending = Pending { header, frame, reply: Reply::Join(version) };
                     self.upstream(session).await?;
-                    self.send(ToReplies::Pending(pending)).await?;
+                    self.replies.put(ToReplies::Pending(pending)).await;
                     let upstream = session.upstream.as_mut().ok_or(End::Upstream)?;
                     write_frame(upstream, &[&instead]).await.map_err(End::UpstreamIo)?;
                     return Ok(RequestResult::Rewritten);
@@ -303,7 +300,10 @@ impl Connection {
         let pending = Pending { header, frame, reply };
         match out {
             Some(body) => self.send_on(session, pending, body).await.map(|()| RequestResult::Rewritten),
-            None => self.send(ToReplies::Pending(pending)).await.map(|()| RequestResult::Answered),
+            None => {
+                self.replies.put(ToReplies::Pending(pending)).await;
+                Ok(RequestResult::Answered)
+            }
         }
         .map_err(Failure::End)
     }
@@ -335,7 +335,7 @@ impl Connection {
     async fn send_on(&mut self, session: &mut Session, pending: Pending, body: Option<Bytes>) -> Result<(), End> {
         self.upstream(session).await?;
         let (header, frame) = (pending.header.clone(), pending.frame.clone());
-        self.send(ToReplies::Pending(pending)).await?;
+        self.replies.put(ToReplies::Pending(pending)).await;
         Self::write_on(session, &header, &frame, body).await
     }
 
@@ -363,7 +363,7 @@ impl Connection {
         if session.upstream.is_none() {
             let stream = self.connect(&session.view).await?;
             let (read, write) = stream.into_split();
-            self.send(ToReplies::Upstream { read, view: session.view.clone() }).await?;
+            self.replies.put(ToReplies::Upstream { read, view: session.view.clone() }).await;
             session.upstream = Some(write);
         }
         Ok(())

@@ -6,6 +6,7 @@
 mod connection;
 mod fetch;
 mod gate;
+mod inbox;
 mod local;
 mod pending;
 mod produce;

@@ -113,9 +113,10 @@ pub async fn request(
     if all_answered {
         return Ok(if context.acks == 0 { Taken::Dropped } else { Taken::Answered(context) });
     }
-    if answered == 0 {
-        let body = rewrite::request(header.api_key, version, body, &**view).map_err(|e| e.to_string())?;
-        return Ok(Taken::Forward { context, body });
+    // Decoded once, and the batches are not compared: what is sent as it came is told by the ids alone.
+    let as_it_is = request.topic_data.iter().all(|t| t.topic_id.is_nil() || view.topic_id_in(t.topic_id) == t.topic_id);
+    if answered == 0 && as_it_is {
+        return Ok(Taken::Forward { context, body: None });
     }
     let answered: HashSet<_> =
         context.entries.iter().filter(|e| e.answer.is_some()).map(|e| (e.topic.clone(), e.index)).collect();
@@ -124,11 +125,10 @@ pub async fn request(
         topic.partition_data.retain(|d| !answered.contains(&(key.clone(), d.index)));
     }
     request.topic_data.retain(|t| !t.partition_data.is_empty());
-    let mut rest = BytesMut::new();
-    request.encode(&mut rest, version).map_err(|e| e.to_string())?;
-    let rest = rest.freeze();
-    let body = rewrite::request(header.api_key, version, &rest, &**view).map_err(|e| e.to_string())?.unwrap_or(rest);
-    Ok(Taken::Forward { context, body: Some(body) })
+    rewrite::produce::request(&mut request, &**view);
+    let mut body = BytesMut::with_capacity(body.len());
+    request.encode(&mut body, version).map_err(|e| e.to_string())?;
+    Ok(Taken::Forward { context, body: Some(body.freeze()) })
 }
 
 /// Nobody reads a reply to `acks=0`: an error closes the connection, as it does at a broker, or the producer would lose its

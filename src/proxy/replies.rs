@@ -9,10 +9,11 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 use tokio::io::AsyncReadExt;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 
 use super::connection::{End, write_frame};
 use super::gate::{self, GateState};
+use super::inbox::Inbox;
 use super::pending::{self, Pending, Reply};
 use super::{Context, fetch, local, produce};
 use crate::admin::metrics::{self, Counted, Direction, RequestResult, Side};
@@ -67,6 +68,7 @@ struct Replies {
     context: Arc<Context>,
     client: OwnedWriteHalf,
     gate: watch::Receiver<GateState>,
+    inbox: Arc<Inbox>,
     /// Not answered yet.
     queue: VecDeque<Pending>,
     /// Answered, not written yet; all before those in `queue`.
@@ -88,33 +90,30 @@ impl Drop for Replies {
 }
 
 /// Runs until the client or the broker is gone.
-pub async fn run(context: Arc<Context>, client: OwnedWriteHalf, mut inbox: mpsc::Receiver<ToReplies>) -> End {
-    let limit = context.config.limits.in_flight_per_connection.max(1) as usize;
+pub async fn run(context: Arc<Context>, client: OwnedWriteHalf, inbox: Arc<Inbox>) -> End {
     let gate = context.gate.watch();
     let (queue, leaving) = (VecDeque::new(), VecDeque::new());
-    let mut replies = Replies { context, client, gate, queue, leaving, upstream: None, quieten: None, end: None };
+    let mut replies =
+        Replies { context, client, gate, inbox, queue, leaving, upstream: None, quieten: None, end: None };
+    let inbox = replies.inbox.clone();
     loop {
-        replies.take_answered();
+        replies.look_in();
         replies.try_quieten();
         if let Some(end) = replies.end.take_if(|_| replies.leaving.is_empty()) {
             return end;
         }
-        let room = replies.queue.len() + replies.leaving.len() < limit;
         let handled = tokio::select! {
             biased;
-            message = inbox.recv(), if room => match message {
-                None => return End::Client,
-                Some(message) => {
-                    replies.note(message);
-                    Ok(())
-                }
-            },
+            () = inbox.woken() => Ok(()),
             out = front(&mut replies.leaving), if !replies.leaving.is_empty() => match out {
-                Ok([head, body]) => replies.write(&[&head, &body]).await,
+                Ok([head, body]) => {
+                    inbox.make_room(1);
+                    replies.write(&[&head, &body]).await
+                }
                 Err(end) => Err(end),
             },
             reply = next_reply(&mut replies.upstream, &replies.context), if replies.upstream.is_some() => match reply {
-                Ok(frame) => replies.answer_next(frame, &mut inbox),
+                Ok(frame) => replies.answer(frame),
                 Err(end) => {
                     replies.lost(end);
                     Ok(())
@@ -154,15 +153,17 @@ async fn next_reply(upstream: &mut Option<Upstream>, context: &Context) -> Resul
 
 impl Replies {
     /// Takes what the request half tells.
-    fn note(&mut self, message: ToReplies) {
-        match message {
+    fn look_in(&mut self) {
+        let Self { inbox, upstream, queue, quieten, .. } = self;
+        inbox.take(|message| match message {
             ToReplies::Upstream { read, view } => {
                 let open = Counted::connection(Side::Cluster);
-                self.upstream = Some(Upstream { read, buffer: BytesMut::new(), view, _open: open });
+                *upstream = Some(Upstream { read, buffer: BytesMut::new(), view, _open: open });
             }
-            ToReplies::Pending(pending) => self.queue.push_back(pending),
-            ToReplies::Quieten { hard, done } => self.quieten = Some((hard, done)),
-        }
+            ToReplies::Pending(pending) => queue.push_back(pending),
+            ToReplies::Quieten { hard, done } => *quieten = Some((hard, done)),
+        });
+        self.take_answered();
     }
 
     /// Takes what the proxy answers itself, as far as it is its turn.
@@ -194,6 +195,7 @@ impl Replies {
         }
         self.upstream = None;
         if let Some((_, done)) = self.quieten.take() {
+            self.inbox.make_room(self.queue.len());
             let pending = self.queue.drain(..).collect();
             let _ = done.send(if cuttable { Cut::Pending(pending) } else { Cut::Abort });
         }
@@ -208,25 +210,12 @@ impl Replies {
         }
     }
 
-    /// Handles a reply. The pending of a request is sent before the request is: it is here when the reply is, be it only
-    /// since the inbox was last looked at.
-    fn answer_next(&mut self, frame: Bytes, inbox: &mut mpsc::Receiver<ToReplies>) -> Result<(), End> {
-        if self.queue.is_empty() {
-            while let Ok(message) = inbox.try_recv() {
-                self.note(message);
-            }
-            self.take_answered();
-        }
-        if self.queue.is_empty() {
-            return Err(End::Frame("the broker answered what was not asked".into()));
-        }
-        self.answer(frame)
-    }
-
-    /// Handles the reply to the oldest pending request.
+    /// Handles the reply to the oldest pending request. That is left in the inbox before the request is sent: it is here when
+    /// the reply is.
     fn answer(&mut self, frame: Bytes) -> Result<(), End> {
+        self.look_in();
         let (Some(pending), Some(upstream)) = (self.queue.pop_front(), &self.upstream) else {
-            return Err(End::Upstream);
+            return Err(End::Frame("the broker answered what was not asked".into()));
         };
         let view = upstream.view.clone();
         let (key, version) = (pending.header.api_key, pending.header.api_version);

@@ -8,8 +8,8 @@ use thiserror::Error;
 pub const DEFAULT_MAX_FRAME: usize = 100 * MIB + MIB;
 
 /// Most bytes reserved at once for a frame that is still arriving, so that memory follows what was really sent and not
-/// what a length prefix promises.
-const RESERVE_STEP: usize = MIB;
+/// what a length prefix promises. Above the size of ordinary frames (batches of up to 1 MiB): what outgrows a step is moved.
+const RESERVE_STEP: usize = 4 * MIB;
 
 const MIB: usize = 1024 * 1024;
 const LENGTH_PREFIX: usize = 4;
