@@ -124,6 +124,8 @@ pub struct Partition {
     /// Held while the in-sync state is stored: a leave and a return must not cross, or what is stored would not be what
     /// holds.
     pub transition: tokio::sync::Mutex<()>,
+    /// Copies go under the stream's own stamp in this generation (`replicate::partition::pipeline`).
+    stamped: AtomicBool,
     tee: Mutex<TeeBuffer>,
     wake: tokio::sync::Notify,
     progress: watch::Sender<Progress>,
@@ -146,6 +148,7 @@ impl Partition {
             crossed: AtomicI64::new(0),
             in_sync: AtomicBool::new(mode == TeeMode::Sync),
             transition: tokio::sync::Mutex::default(),
+            stamped: AtomicBool::new(false),
             tee: Mutex::default(),
             wake: tokio::sync::Notify::new(),
             progress: watch::Sender::new(Progress::UNKNOWN),
@@ -205,6 +208,7 @@ impl Partition {
         self.expose(logical);
         self.acknowledged.lock().forget_below(i64::MAX);
         self.crossed.store(logical, Ordering::Release);
+        self.stamped.store(false, Ordering::Release);
         self.restart_stream();
     }
 
@@ -223,6 +227,15 @@ impl Partition {
     /// The newest batches that the log held when this process came have been read.
     pub fn set_recalled(&self) {
         self.recalled.store(true, Ordering::Release);
+    }
+
+    pub fn is_stamped(&self) -> bool {
+        self.stamped.load(Ordering::Acquire)
+    }
+
+    /// From now on, for the rest of the generation.
+    pub fn set_stamped(&self) {
+        self.stamped.store(true, Ordering::Release);
     }
 
     pub fn in_sync(&self) -> bool {

@@ -11,7 +11,7 @@ use crate::catalog::{Partition, STATE_TOPIC, Topic};
 use crate::config::TeeMode;
 use crate::model::{ClusterIx, TopicPartition};
 use crate::offsets::PartitionOffsets;
-use crate::replicate::is_user_topic;
+use crate::replicate::{is_user_topic, recall};
 use crate::state::{GenerationRecord, Image, Key};
 use crate::wire::versions::{Advertised, ClusterVersions};
 
@@ -19,6 +19,8 @@ use crate::wire::versions::{Advertised, ClusterVersions};
 const RETRY: Duration = Duration::from_millis(300);
 /// How long clients wait at a start for streams to open: no longer where the standby is away.
 const OPEN_WAIT: Duration = Duration::from_secs(2);
+/// How long they wait for the active cluster's logs to be read.
+const RECALL_WAIT: Duration = Duration::from_secs(10);
 /// How long one look at a cluster may take.
 const LOOK: Duration = Duration::from_secs(5);
 
@@ -208,7 +210,7 @@ impl Coordinator {
             tracing::warn!(reason, "not all topics could be brought up to date");
         }
         running.cover(&self.catalog);
-        self.streams_open().await;
+        tokio::join!(self.streams_open(), self.recall(&roles));
         let count = self.view_of(&roles).brokers.count();
         self.server().listen_brokers(count).map_err(|e| e.to_string())?;
         self.gate.open(self.view_of(&roles));
@@ -218,8 +220,17 @@ impl Coordinator {
         Ok(())
     }
 
-    /// Waits a moment for the streams to open: they recall the batches of which retries may come, and sync acknowledgements
-    /// wait for them anyway.
+    /// Reads from the active cluster's log of which batches retries may come; in the background if it takes long.
+    async fn recall(&self, roles: &Roles) {
+        let Some(active) = self.cluster(roles.active).cloned().filter(|_| self.has_standby()) else { return };
+        let partitions = self.catalog.partitions().into_iter().filter(|p| p.mode() != TeeMode::Off).collect();
+        let recalled = tokio::spawn(recall(active, roles.active, partitions));
+        if tokio::time::timeout(RECALL_WAIT, recalled).await.is_err() {
+            tracing::warn!("not all logs have been read for batches of which retries may come");
+        }
+    }
+
+    /// Waits a moment for the streams to open: sync acknowledgements wait for them anyway.
     async fn streams_open(&self) {
         let copied = self.catalog.partitions().into_iter().filter(|p| self.has_standby() && p.mode() != TeeMode::Off);
         let opened = futures_util::future::join_all(copied.map(|partition| async move {
@@ -300,6 +311,12 @@ impl Coordinator {
         for ((topic, partition), record) in image.in_sync() {
             if let Some(partition) = self.catalog.partition(&topic, partition) {
                 partition.set_in_sync(record.in_sync);
+            }
+        }
+        let generation = image.generation().map_or(0, |record| record.generation);
+        for (topic, partition) in image.stamped(generation) {
+            if let Some(partition) = self.catalog.partition(&topic, partition) {
+                partition.set_stamped();
             }
         }
         let mut slots = self.slots.lock();

@@ -17,9 +17,9 @@ use crate::admin::metrics::{self, TeeResult};
 use crate::catalog::{InSync, Partition, Topic, View};
 use crate::config::{LossPolicy, TeeMode};
 use crate::model::Generation;
-use crate::records::BatchHeader;
+use crate::records::{Batch, BatchHeader, Stamp, crc_ok, restamp};
 use crate::rewrite::{self, Translate};
-use crate::stream::{Seen, TeeItem, is_client_id, seen};
+use crate::stream::{Seen, TeeItem, cluster_producer_id, is_client_id, seen};
 use crate::wire::header::RequestHeader;
 
 /// Kafka error codes (class Errors).
@@ -107,6 +107,7 @@ pub async fn request(
     if request.acks == 0 {
         refuse_unanswerable(&entries)?;
     }
+    let identified = view.generation > 0 && identify(&mut request, &mut entries, view.generation);
     let answered = entries.iter().filter(|e| e.answer.is_some()).count();
     let all_answered = answered > 0 && answered == entries.len();
     let context = ProduceContext { acks: request.acks, version, entries, all_answered, view: view.clone() };
@@ -114,8 +115,8 @@ pub async fn request(
         return Ok(if context.acks == 0 { Taken::Dropped } else { Taken::Answered(context) });
     }
     // Decoded once, and the batches are not compared: what is sent as it came is told by the ids alone.
-    let as_it_is = request.topic_data.iter().all(|t| t.topic_id.is_nil() || view.topic_id_in(t.topic_id) == t.topic_id);
-    if answered == 0 && as_it_is {
+    let same_ids = request.topic_data.iter().all(|t| t.topic_id.is_nil() || view.topic_id_in(t.topic_id) == t.topic_id);
+    if answered == 0 && same_ids && !identified {
         return Ok(Taken::Forward { context, body: None });
     }
     let answered: HashSet<_> =
@@ -129,6 +130,29 @@ pub async fn request(
     let mut body = BytesMut::with_capacity(body.len());
     request.encode(&mut body, version).map_err(|e| e.to_string())?;
     Ok(Taken::Forward { context, body: Some(body.freeze()) })
+}
+
+/// Gives clients' batches the producer id of this generation, see [`cluster_producer_id`]. `true`: some were changed.
+fn identify(request: &mut ProduceRequest, entries: &mut [Entry], generation: Generation) -> bool {
+    let data = request.topic_data.iter_mut().flat_map(|t| &mut t.partition_data);
+    let mut changed = false;
+    for (data, entry) in data.zip(entries).filter(|(_, entry)| entry.answer.is_none()) {
+        let Some(own) = entry.batch.as_ref().and_then(|(h, bytes)| identified(h, bytes, generation)) else { continue };
+        data.records = Some(own.bytes().clone());
+        entry.batch = Some((*own.header(), own.bytes().clone()));
+        changed = true;
+    }
+    changed
+}
+
+/// A batch with a wrong checksum stays as it is: the broker is to see and refuse it.
+fn identified(header: &BatchHeader, bytes: &Bytes, generation: Generation) -> Option<Batch> {
+    if !is_client_id(header.producer_id) || header.is_transactional() || header.size() > bytes.len() {
+        return None;
+    }
+    let batch = Batch::new(bytes.slice(..header.size())).ok().filter(crc_ok)?;
+    let producer_id = cluster_producer_id(header.producer_id, generation);
+    Batch::new(restamp(&batch, Stamp { producer_id, ..header.stamp() })).ok()
 }
 
 /// Nobody reads a reply to `acks=0`: an error closes the connection, as it does at a broker, or the producer would lose its

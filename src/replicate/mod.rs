@@ -6,9 +6,11 @@
 mod open;
 mod partition;
 mod poll;
+mod recall;
 mod topics;
 mod writer;
 
+pub use recall::recall;
 pub use topics::{TopicSync, is_user_topic, register};
 
 use std::collections::HashMap;

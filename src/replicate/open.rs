@@ -11,7 +11,7 @@ use super::Direction;
 use crate::catalog::Partition;
 use crate::model::TopicPartition;
 use crate::records::{Batches, Section};
-use crate::stream::{Cursor, StampState, is_client_id, seen, stream_producer_id};
+use crate::stream::{Cursor, StampState, stream_producer_id};
 use crate::upstream::{Cluster, FetchFrom, FetchOptions, Isolation, OffsetSpec};
 
 /// Why a stream is not open.
@@ -91,7 +91,6 @@ pub async fn open(direction: &Direction, partition: &Partition) -> Result<Opened
         tracing::warn!(%tp, from = next, to = active.start, "the active cluster has deleted records before they were copied");
     }
     let cursor = Cursor { active_next: next.max(active.start), standby_end: standby.end };
-    recall_duplicates(direction, partition, active).await;
     Ok(Opened { cursor, stamp })
 }
 
@@ -100,7 +99,7 @@ async fn log(cluster: &Cluster, tp: &TopicPartition) -> Result<Log, String> {
     Ok(Log { start: start?, end: end? })
 }
 
-async fn offset(cluster: &Cluster, tp: &TopicPartition, spec: OffsetSpec) -> Result<i64, String> {
+pub(super) async fn offset(cluster: &Cluster, tp: &TopicPartition, spec: OffsetSpec) -> Result<i64, String> {
     let mut found = cluster.list_offsets(std::slice::from_ref(tp), spec).await.map_err(|e| e.to_string())?;
     match found.remove(tp) {
         Some(Ok(offset)) => Ok(offset),
@@ -142,42 +141,6 @@ async fn stamp(direction: &Direction, tp: &TopicPartition) -> Result<StampState,
         stamp.advance(1);
     }
     Ok(stamp)
-}
-
-/// Log offsets and bytes looked back for batches whose retries may still come: an idempotent producer has at most five
-/// batches unacknowledged.
-const RECALL_OFFSETS: i64 = 2_000;
-const RECALL_BYTES: i32 = 1 << 20;
-
-/// A proxy that was just started knows no batches: it reads the newest ones of the active cluster's log. Best effort, since
-/// the brokers remember some themselves.
-async fn recall_duplicates(direction: &Direction, partition: &Partition, active: Log) {
-    if partition.is_recalled() {
-        return;
-    }
-    let mut next = active.start.max(active.end - RECALL_OFFSETS);
-    let options = FetchOptions { max_wait: Duration::ZERO, max_bytes: RECALL_BYTES, ..Default::default() };
-    while next < active.end {
-        let tp = partition.tp.clone();
-        let from = FetchFrom { tp, offset: next, max_bytes: RECALL_BYTES, current_leader_epoch: None };
-        let Ok(mut fetched) = direction.active.fetch(&[from], &options).await else { return };
-        let Some(part) = fetched.remove(&partition.tp).filter(|p| p.error == 0) else { return };
-        let before = next;
-        for batch in Batches::new(part.records).map_while(Result::ok) {
-            let header = batch.header();
-            next = next.max(header.next_offset());
-            if is_client_id(header.producer_id) && !header.is_transactional() && header.is_dense() {
-                let logical = partition.offsets.read().map(direction.from).to_logical(header.base_offset);
-                if let Some(logical) = logical {
-                    partition.duplicates.lock().record(header.producer_id, seen(header, logical));
-                }
-            }
-        }
-        if next == before {
-            return;
-        }
-    }
-    partition.set_recalled();
 }
 
 /// The standby's last record must be the active cluster's record of the same logical offset: else somebody else wrote there,

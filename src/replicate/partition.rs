@@ -1,18 +1,23 @@
 //! The stream of one partition: takes batches from the tee while they follow each other, fetches whatever is missing, and
-//! appends one batch at a time to the standby.
+//! appends to the standby: one batch at a time while the batches are their clients' own, many at a time under the stream's
+//! own stamp.
 
 mod in_sync;
+mod pipeline;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use in_sync::Return;
+use pipeline::Behind;
 
 use super::Direction;
 use super::open::{OpenError, Opened, open};
+use super::writer::Outcome;
 use crate::admin::metrics::{self, TeeResult};
 use crate::catalog::{Partition, StreamState};
 use crate::records::Batches;
@@ -51,6 +56,7 @@ struct Stream {
     cursor: Cursor,
     stamp: StampState,
     back: Return,
+    behind: Behind,
 }
 
 /// Runs until it is cancelled, the topic is gone, or the standby has diverged.
@@ -66,6 +72,7 @@ pub async fn run(direction: Arc<Direction>, partition: Arc<Partition>) {
                     cursor,
                     stamp,
                     back: Return::default(),
+                    behind: Behind::default(),
                 };
                 stream.publish();
                 match stream.pump().await {
@@ -97,6 +104,19 @@ fn is_older_duplicate(produced: &ProducedPartition, expected: i64) -> bool {
     produced.base_offset < expected && produced.log_append_time != -1
 }
 
+const STOPPING: &str = "the stream is stopping";
+
+/// By which the standby's answer to one append comes.
+type Answer = oneshot::Receiver<Outcome>;
+
+async fn outcome(answer: Answer) -> Result<ProducedPartition, String> {
+    match answer.await {
+        Ok(Ok(produced)) => Ok(produced),
+        Ok(Err(error)) => Err(format!("standby: {error}")),
+        Err(_) => Err(STOPPING.into()),
+    }
+}
+
 impl Stream {
     async fn pump(&mut self) -> Stop {
         let mut empty = EMPTY_WAIT.0;
@@ -111,7 +131,8 @@ impl Stream {
             let returning = self.return_to_sync(end).await;
             if let Some(item) = teed {
                 gap_since = None;
-                if let Err(stop) = self.teed(item.batch).await {
+                let batches = self.with_followers(item);
+                if let Err(stop) = self.teed(batches).await {
                     return stop;
                 }
                 self.partition.set_state(StreamState::Tee);
@@ -119,6 +140,7 @@ impl Stream {
             }
             if end <= next {
                 self.level();
+                self.behind = Behind::default();
                 let woken = self.partition.woken();
                 if returning {
                     let _ = tokio::time::timeout(RETURN_LOOK, woken).await;
@@ -155,10 +177,11 @@ impl Stream {
         self.partition.set_state(StreamState::Tee);
     }
 
-    async fn teed(&mut self, batch: Bytes) -> Result<(), Stop> {
+    /// Copies consecutive batches of the tee.
+    async fn teed(&mut self, batches: Vec<Bytes>) -> Result<(), Stop> {
         let plan = {
             let offsets = self.partition.offsets.read();
-            plan_teed(batch, self.cursor, offsets.map(self.direction.from), offsets.map(self.direction.to()))
+            plan_teed(batches, self.cursor, offsets.map(self.direction.from), offsets.map(self.direction.to()))
         };
         match plan {
             Ok(plan) => self.execute(plan).await,
@@ -216,17 +239,31 @@ impl Stream {
         if !plan.breaks.is_empty() {
             self.store_breaks(&plan.breaks).await;
         }
-        for append in plan.appends {
-            self.append(&append).await?;
-            self.cursor = Cursor { active_next: append.active_next, standby_end: append.standby_base + append.count };
-            if let Some((producer_id, seen)) = append.seen {
-                self.partition.duplicates.lock().record(producer_id, seen);
+        self.keep_up(&plan.appends).await;
+        let stamped = self.partition.is_stamped();
+        let is_own = |append: &Append| stamped || append.stamp == Stamp::Stream;
+        for run in plan.appends.chunk_by(|a, b| is_own(a) && is_own(b)) {
+            if let [append] = run
+                && !is_own(append)
+            {
+                self.append(append).await?;
+                self.landed(append);
+            } else {
+                self.append_all(run).await?;
             }
-            self.publish();
         }
         self.cursor.active_next = plan.active_next;
         self.publish();
         Ok(())
+    }
+
+    /// A batch is on the standby.
+    fn landed(&mut self, append: &Append) {
+        self.cursor = Cursor { active_next: append.active_next, standby_end: append.standby_base + append.count };
+        if let Some((producer_id, seen)) = append.seen {
+            self.partition.duplicates.lock().record(producer_id, seen);
+        }
+        self.publish();
     }
 
     /// Stores where the map breaks on the standby itself before anything lands there, as often as it takes.
@@ -271,13 +308,20 @@ impl Stream {
         let since = Instant::now();
         loop {
             let stamped = forced || append.stamp == Stamp::Stream;
-            let outcome = self.send(append.bytes(&self.stamp, forced)).await;
+            let outcome = match self.send(append.bytes(&self.stamp, forced)).await {
+                Ok(answer) => outcome(answer).await,
+                Err(reason) => Err(reason),
+            };
             let reason = match outcome {
                 Ok(produced) if produced.error == 0 => {
                     if stamped {
                         self.stamp.advance(append.count);
                     }
                     if produced.base_offset == append.standby_base {
+                        if tried {
+                            // It was the standby that did not answer: that says nothing about how fast it is.
+                            self.behind = Behind::default();
+                        }
                         return Ok(());
                     }
                     if is_older_duplicate(&produced, append.standby_base) && !stamped {
@@ -309,16 +353,13 @@ impl Stream {
         }
     }
 
-    async fn send(&self, batch: Bytes) -> Result<ProducedPartition, String> {
+    /// Hands a batch over to the standby's leader of the partition.
+    async fn send(&self, batch: Bytes) -> Result<Answer, String> {
         let tp = &self.partition.tp;
         let snapshot = self.direction.standby.snapshot().await.map_err(|e| format!("standby: {e}"))?;
         let leader = snapshot.leader(&tp.topic, tp.partition);
         let leader = leader.map_err(|code| format!("standby: no leader for the partition (Kafka error {code})"))?;
-        match self.direction.writer.append(leader, tp, batch).await {
-            Some(Ok(produced)) => Ok(produced),
-            Some(Err(error)) => Err(format!("standby: {error}")),
-            None => Err("the stream is stopping".into()),
-        }
+        self.direction.writer.append(leader, tp, batch).await.ok_or_else(|| STOPPING.into())
     }
 
     /// The standby put the batch elsewhere: its log is not what this stream believed.

@@ -1,8 +1,11 @@
-//! Produce requests to the standby, shared by the streams whose partitions the same broker leads. A stream has at most one
-//! batch under way, so batches of one partition cannot overtake each other whatever fails.
+//! Produce requests to the standby, shared by the streams whose partitions the same broker leads. What a stream has handed
+//! over goes out in that order, on one connection, one batch per partition and request.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::future::poll_fn;
+
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,8 +19,12 @@ use crate::upstream::{Cluster, ProducedPartition, UpstreamError};
 
 /// Bytes put into one request before it is sent, one batch more at most.
 const REQUEST_BYTES: usize = 4 << 20;
-/// Requests under way to one broker: hides the way there and back.
-const IN_FLIGHT: usize = 4;
+/// Requests under way to one broker: hides the way there and back, which to another region is long.
+const IN_FLIGHT: usize = 64;
+/// Bytes under way to one broker, one request more at most.
+const BYTES_IN_FLIGHT: usize = 16 << 20;
+/// What bytes in flight are counted in.
+const UNIT: usize = 4 << 10;
 /// What the standby's broker gets to collect its acknowledgements.
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// Streams that may wait for one broker; more wait in line.
@@ -44,12 +51,13 @@ impl Writer {
         Writer { standby, lanes: Mutex::default(), tasks, stop }
     }
 
-    /// Appends one batch through the partition's leader. `None`: the writer has stopped.
-    pub async fn append(&self, leader: i32, tp: &TopicPartition, batch: Bytes) -> Option<Outcome> {
+    /// Hands one batch over to be appended through the partition's leader: in the order of these calls. The answer comes by
+    /// the channel; it closes when the writer has stopped. `None`: it has.
+    pub async fn append(&self, leader: i32, tp: &TopicPartition, batch: Bytes) -> Option<oneshot::Receiver<Outcome>> {
         let (done, outcome) = oneshot::channel();
         let lane = self.lane(leader);
         lane.send(Job { tp: tp.clone(), batch, done }).await.ok()?;
-        outcome.await.ok()
+        Some(outcome)
     }
 
     fn lane(&self, leader: i32) -> mpsc::Sender<Job> {
@@ -71,22 +79,43 @@ impl Writer {
 
 async fn run(standby: Cluster, leader: i32, mut jobs: mpsc::Receiver<Job>, tasks: TaskTracker) {
     let slots = Arc::new(Semaphore::new(IN_FLIGHT));
-    while let Some(first) = jobs.recv().await {
+    let room = Arc::new(Semaphore::new(BYTES_IN_FLIGHT / UNIT));
+    let mut next = None;
+    loop {
+        let Some(first) = (match next.take() {
+            Some(job) => Some(job),
+            None => jobs.recv().await,
+        }) else {
+            return;
+        };
         // The permit comes before the collecting: what arrives while all slots are taken shares the next request.
         let Ok(slot) = slots.clone().acquire_owned().await else { return };
         let mut size = first.batch.len();
+        let mut named = HashSet::from([first.tp.clone()]);
         let mut request = vec![first];
         while size < REQUEST_BYTES {
             let Ok(job) = jobs.try_recv() else { break };
+            if !named.insert(job.tp.clone()) {
+                // Brokers take one batch per partition and request.
+                next = Some(job);
+                break;
+            }
             size += job.batch.len();
             request.push(job);
         }
+        let units = (size / UNIT).clamp(1, BYTES_IN_FLIGHT / UNIT) as u32;
+        let Ok(bytes) = room.clone().acquire_many_owned(units).await else { return };
         let standby = standby.clone();
-        // Tracked and not cancelled: once the streams have stopped nothing of theirs may land on the standby any more.
-        tasks.spawn(async move {
+        let mut sent = Box::pin(async move {
             send(&standby, leader, request).await;
-            drop(slot);
+            drop((slot, bytes));
         });
+        // Requests reach the broker in the order in which they are first polled.
+        let polled = poll_fn(|context| Poll::Ready(sent.as_mut().poll(context))).await;
+        if polled.is_pending() {
+            // Tracked and not cancelled: once the streams have stopped nothing of theirs may land on the standby any more.
+            tasks.spawn(sent);
+        }
     }
 }
 

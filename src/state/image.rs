@@ -78,6 +78,15 @@ impl Image {
         self.records.keys().filter_map(entry).collect()
     }
 
+    /// Partitions whose copies carry the stream's stamp in this generation.
+    pub fn stamped(&self, generation: Generation) -> Vec<(String, i32)> {
+        let entry = |(key, (written_in, ..)): (&Key, &(Generation, u64, Value))| match key {
+            Key::Stamped { topic, partition } if *written_in == generation => Some((topic.clone(), *partition)),
+            _ => None,
+        };
+        self.records.iter().filter_map(entry).collect()
+    }
+
     pub fn reports(&self) -> Vec<(Generation, Value)> {
         let report = |(key, (_, _, data)): (&Key, &(Generation, u64, Value))| match key {
             Key::Report { generation } => Some((*generation, data.clone())),

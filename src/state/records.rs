@@ -38,6 +38,11 @@ pub enum Key {
         topic: String,
         partition: i32,
     },
+    /// Copies of this generation carry the stream's stamp.
+    Stamped {
+        topic: String,
+        partition: i32,
+    },
     Report {
         generation: Generation,
     },
@@ -53,6 +58,7 @@ impl Key {
             Key::Cut { generation, part } => format!("cut/{generation}/{part}"),
             Key::Brokers { cluster } => format!("brokers/{cluster}"),
             Key::InSync { topic, partition } => format!("in-sync/{topic}/{partition}"),
+            Key::Stamped { topic, partition } => format!("stamped/{topic}/{partition}"),
             Key::Report { generation } => format!("report/{generation}"),
         }
     }
@@ -75,6 +81,7 @@ impl Key {
             "cut" => Key::Cut { generation: next()?.parse().ok()?, part: next()?.parse().ok()? },
             "brokers" => Key::Brokers { cluster: next()? },
             "in-sync" => Key::InSync { topic: next()?, partition: next()?.parse().ok()? },
+            "stamped" => Key::Stamped { topic: next()?, partition: next()?.parse().ok()? },
             "report" => Key::Report { generation: next()?.parse().ok()? },
             _ => return None,
         };
@@ -189,6 +196,12 @@ pub struct InSyncRecord {
     pub from: i64,
 }
 
+/// From this offset of the active cluster on, until the end of the generation, copies carry the stream's stamp.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
+pub struct StampedRecord {
+    pub from: i64,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -205,6 +218,7 @@ mod tests {
             Key::Cut { generation: 7, part: 0 },
             Key::Brokers { cluster: "east".into() },
             Key::InSync { topic: t(), partition: 0 },
+            Key::Stamped { topic: t(), partition: 2 },
             Key::Report { generation: 7 },
         ] {
             assert_eq!(Key::decode(&key.encode()), Some(key));

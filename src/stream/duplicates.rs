@@ -3,6 +3,8 @@
 
 use std::collections::{HashMap, VecDeque};
 
+use super::client_id_of;
+
 /// Batches remembered per producer: as many as an idempotent producer may have unacknowledged
 /// (`max.in.flight.requests.per.connection`, Kafka class ProducerStateEntry).
 const WINDOW: usize = 5;
@@ -36,6 +38,7 @@ pub struct DuplicateWindow {
 impl DuplicateWindow {
     /// Remembers a stored batch. Told twice (by the reply and by the stream) it is kept once.
     pub fn record(&mut self, producer_id: i64, seen: Seen) {
+        let producer_id = client_id_of(producer_id);
         self.clock += 1;
         let clock = self.clock;
         if !self.producers.contains_key(&producer_id) && self.producers.len() >= MAX_PRODUCERS {
@@ -59,7 +62,7 @@ impl DuplicateWindow {
 
     /// The stored batch of which a batch with these numbers is a retry.
     pub fn find(&self, producer_id: i64, epoch: i16, first: i32, last: i32) -> Option<Seen> {
-        let batches = &self.producers.get(&producer_id)?.batches;
+        let batches = &self.producers.get(&client_id_of(producer_id))?.batches;
         batches.iter().find(|b| (b.epoch, b.first_sequence, b.last_sequence) == (epoch, first, last)).copied()
     }
 
@@ -99,6 +102,14 @@ mod tests {
         assert_eq!(w.find(9, 0, 12, 13).map(|s| s.logical), Some(112));
         assert_eq!(w.find(9, 0, 2, 3), None, "older than the fifth");
         assert_eq!((w.find(9, 1, 4, 5), w.find(8, 0, 4, 5), w.find(9, 0, 4, 6)), (None, None, None));
+    }
+
+    #[test]
+    fn a_producer_is_the_same_in_every_generation() {
+        let (mut w, id) = (DuplicateWindow::default(), crate::stream::client_producer_id(7));
+        w.record(crate::stream::cluster_producer_id(id, 3), seen(0, 0, 10));
+        assert!(w.find(id, 0, 0, 0).is_some());
+        assert!(w.find(crate::stream::cluster_producer_id(id, 4), 0, 0, 0).is_some());
     }
 
     #[test]

@@ -11,20 +11,36 @@ pub use plan::{Append, Cursor, Plan, PlanError, Stamp, StampState, apply_breaks,
 pub use ranges::Ranges;
 pub use tee::{TeeBuffer, TeeItem};
 
+use crate::model::Generation;
+
 /// Producer ids that the proxy hands out (and stamps with) have bit 62 set: no cluster ever allocates one.
 pub const NAMESPACE: i64 = 1 << 62;
+/// Ids with which streams stamp batches that carry no usable producer id have this bit as well.
+const STREAM_BIT: i64 = 1 << 61;
+/// Ids of clients carry the generation in these bits on their way to a cluster, see [`cluster_producer_id`].
+const GENERATION_BITS: i64 = 0x7ff << GENERATION_SHIFT;
+const GENERATION_SHIFT: u32 = 50;
 
-/// True for an id that the proxy gave to a client: valid on both clusters.
+/// True for an id that the proxy gave to a client, whatever the generation: valid on both clusters.
 pub fn is_client_id(producer_id: i64) -> bool {
     producer_id > 0 && producer_id & NAMESPACE != 0 && producer_id & STREAM_BIT == 0
 }
 
-/// Ids with which streams stamp batches that carry no usable producer id have this bit as well.
-const STREAM_BIT: i64 = 1 << 61;
-
 /// An id for a client's idempotent producer out of 64 random bits.
 pub fn client_producer_id(random: u64) -> i64 {
-    NAMESPACE | (random as i64 & (STREAM_BIT - 1))
+    NAMESPACE | (random as i64 & ((1 << GENERATION_SHIFT) - 1))
+}
+
+/// The id under which a cluster gets a client's batches in this generation. A copy may lack the id's latest sequences (a
+/// stream that was behind stamps with its own); under the same id the cluster would then refuse the client's next batch,
+/// once it is active, as out of order. An id that it has never seen may begin anywhere.
+pub fn cluster_producer_id(client: i64, generation: Generation) -> i64 {
+    client_id_of(client) | ((i64::from(generation) << GENERATION_SHIFT) & GENERATION_BITS)
+}
+
+/// The client's id behind one that a cluster stores.
+pub fn client_id_of(producer_id: i64) -> i64 {
+    if is_client_id(producer_id) { producer_id & !GENERATION_BITS } else { producer_id }
 }
 
 /// The id with which the stream of a partition stamps: the same whoever runs the stream, so that the next owner goes on
@@ -56,7 +72,15 @@ mod tests {
             let id = client_producer_id(random);
             assert!(id > 0 && is_client_id(id));
         }
+        let client = client_producer_id(u64::MAX);
+        assert_eq!(cluster_producer_id(client, 0), client, "nothing is changed before the first cutover");
+        for generation in [1, 2, 2047] {
+            let stored = cluster_producer_id(client, generation);
+            assert!(stored != client && is_client_id(stored) && client_id_of(stored) == client);
+            assert_eq!(cluster_producer_id(stored, generation), stored);
+        }
         let stream = stream_producer_id("t", 0, ClusterIx::SECOND);
+        assert_eq!(client_id_of(stream), stream);
         assert!(stream > 0 && !is_client_id(stream));
         assert_ne!(stream, stream_producer_id("t", 1, ClusterIx::SECOND));
         assert_ne!(stream, stream_producer_id("t", 0, ClusterIx::FIRST));

@@ -156,18 +156,30 @@ pub fn apply_breaks(map: &mut OffsetMap, breaks: &[(i64, i64)]) {
     }
 }
 
-/// Plans one batch that the tee holds: `batch` as the client sent it, stored by the active cluster at
-/// `cursor.active_next`.
-pub fn plan_teed(batch: Bytes, cursor: Cursor, active: &OffsetMap, standby: &OffsetMap) -> Result<Plan, PlanError> {
-    let batch = Batch::new(batch)?;
-    let next = cursor.active_next + i64::from(batch.header().count);
-    let mut plan = Plan { appends: Vec::new(), active_next: next, breaks: Vec::new() };
-    let Some(logical) = active.to_logical(cursor.active_next) else { return Ok(plan) };
-    let append = Append { standby_base: cursor.standby_end, active_next: next, ..whole(batch, logical) };
-    if !goes_on(standby.runs().last().copied(), logical, cursor.standby_end)? {
-        plan.breaks.push((logical, cursor.standby_end));
+/// Plans batches that the tee holds: as clients sent them, stored by the active cluster one behind the other from
+/// `cursor.active_next` on.
+pub fn plan_teed(
+    batches: Vec<Bytes>,
+    cursor: Cursor,
+    active: &OffsetMap,
+    standby: &OffsetMap,
+) -> Result<Plan, PlanError> {
+    let mut plan = Plan { appends: Vec::new(), active_next: cursor.active_next, breaks: Vec::new() };
+    let mut last = standby.runs().last().copied();
+    let mut end = cursor.standby_end;
+    for batch in batches {
+        let batch = Batch::new(batch)?;
+        let base = plan.active_next;
+        plan.active_next += i64::from(batch.header().count);
+        let Some(logical) = active.to_logical(base) else { continue };
+        let append = Append { standby_base: end, active_next: plan.active_next, ..whole(batch, logical) };
+        if !goes_on(last, logical, end)? {
+            plan.breaks.push((logical, end));
+            last = Some(Run { logical, cluster: end, len: Run::OPEN });
+        }
+        end += append.count;
+        plan.appends.push(append);
     }
-    plan.appends.push(append);
     Ok(plan)
 }
 

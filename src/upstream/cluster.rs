@@ -103,6 +103,8 @@ struct Inner {
 struct Refreshed {
     number: u64,
     at: Option<Instant>,
+    /// The last one found nobody to ask: those who waited for it need not knock as well.
+    unreachable: Option<UpstreamError>,
 }
 
 impl Cluster {
@@ -260,21 +262,33 @@ impl Cluster {
         let Ok(mut refreshed) = tokio::time::timeout_at(deadline, inner.refreshed.lock()).await else {
             return Err(self.error("Metadata", Kind::Unreachable("another refresh is still under way".into())));
         };
-        if refreshed.number > started_before
-            && let Some(snapshot) = inner.snapshot.load_full()
-        {
-            return Ok(snapshot);
+        if refreshed.number > started_before {
+            if let Some(error) = &refreshed.unreachable {
+                return Err(error.clone());
+            }
+            if let Some(snapshot) = inner.snapshot.load_full() {
+                return Ok(snapshot);
+            }
         }
         let number = inner.refreshes.fetch_add(1, Ordering::AcqRel) + 1;
         inner.stale.store(false, Ordering::Release);
         let result = self.read_metadata(deadline).await;
-        let snapshot = result.inspect_err(|_| self.mark_stale())?;
+        let snapshot = match result {
+            Ok(snapshot) => snapshot,
+            Err(error) => {
+                self.mark_stale();
+                if matches!(error.kind(), Kind::Unreachable(_)) {
+                    *refreshed = Refreshed { number, at: refreshed.at, unreachable: Some(error.clone()) };
+                }
+                return Err(error);
+            }
+        };
         inner.snapshot.store(Some(snapshot.clone()));
         inner.pool.retain(|node| match node {
             Node::Broker(id) => snapshot.broker(id).map(Broker::address),
             Node::Bootstrap(_) => None, // served its purpose
         });
-        *refreshed = Refreshed { number, at: Some(Instant::now()) };
+        *refreshed = Refreshed { number, at: Some(Instant::now()), unreachable: None };
         Ok(snapshot)
     }
 

@@ -10,6 +10,7 @@
 pub mod checker;
 pub mod client;
 pub mod cluster;
+pub mod distance;
 pub mod kafka;
 pub mod load;
 pub mod ports;

@@ -90,7 +90,9 @@ impl Drive<'_> {
         if let Some(path) = &house.config.state_file {
             witness::write(path, &Witness { generation: roles.generation, active: house.name(to).into() });
         }
-        house.gate.open(house.view_of(&roles));
+        if house.ready.load(std::sync::atomic::Ordering::Acquire) {
+            house.gate.open(house.view_of(&roles));
+        } // else `serve` does, when it knows what retries may come
         self.after_resume(old, roles);
         Event::Succeeded
     }

@@ -132,7 +132,7 @@ fn teed_and_fetched_batches_are_planned_alike() {
     let cursor = Cursor { active_next: 8, standby_end: 6 };
     let mut standby = OffsetMap::default();
     standby.append(0, 0, Run::OPEN);
-    let teed = plan_teed(sent.clone(), cursor, &OffsetMap::identity(), &standby).unwrap();
+    let teed = plan_teed(vec![sent.clone()], cursor, &OffsetMap::identity(), &standby).unwrap();
     let fetched = planned(vec![at(8, sent)], cursor, &standby);
     assert_eq!((teed.breaks, teed.active_next), (fetched.breaks, fetched.active_next));
     let key = |p: &[Append]| {
