@@ -36,7 +36,8 @@ pub fn ends(frame: &[u8]) -> Result<Vec<(i32, i64)>, String> {
         }
         at.tags()?;
     }
-    Ok(found)
+    at.tags()?;
+    if at.rest.is_empty() { Ok(found) } else { Err(format!("{} bytes are left", at.rest.len())) }
 }
 
 /// The end of the last whole batch in a partition's records: `None` without one.
