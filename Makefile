@@ -2,13 +2,14 @@
 
 CARGO ?= cargo
 
-.PHONY: help demo test soak bench image
+.PHONY: help demo test soak bench bench-stall bench-dataplane image
 
 help:
 	@echo "make demo    two real Kafka clusters, the proxy, a switchover and a failover under load (ARGS='--seconds 60')"
 	@echo "make test    formatting, lints, unit and property tests, integration tests on real Kafka"
 	@echo "make soak    the integration tests with the full number of repetitions"
-	@echo "make bench   stalls of switchovers and failovers"
+	@echo "make bench   stalls of switchovers and failovers, and the data plane's cost beside its peers; parts of it:"
+	@echo "             make bench-stall ARGS='--runs 5', make bench-dataplane ARGS='produce consume --rounds 5'"
 	@echo "make image   the container image"
 
 demo: kafka
@@ -28,8 +29,15 @@ test: kafka
 soak: kafka
 	SOAK=1 $(CARGO) test --release --test it -- --test-threads=1 --nocapture
 
-bench: kafka
+bench: bench-dataplane bench-stall
+
+bench-stall: kafka
 	$(CARGO) bench --bench stall -- $(ARGS)
+
+# Thousands of connections need as many files, twice in the proxy.
+bench-dataplane: kafka
+	@sh tests/fetch-kafka.sh 4.3.1 mirror >/dev/null
+	ulimit -n "$$(ulimit -Hn)" && $(CARGO) bench --bench dataplane -- $(ARGS)
 
 image:
 	docker build -t kafka-standby .

@@ -2,16 +2,19 @@
 # Brings a real Apache Kafka's jars to .cache/kafka/<version>/libs, by Maven: the release archive is not on Maven
 # Central, its jars are. Prints the libs directory on stdout, everything else on stderr. Running it again costs nothing.
 #
-#   tests/fetch-kafka.sh 4.3.1
+#   tests/fetch-kafka.sh 4.3.1          the broker and the tools
+#   tests/fetch-kafka.sh 4.3.1 mirror   with MirrorMaker 2 beside them, for the benches
 #
 # KAFKA_HOME   an unpacked Kafka of the same major version is used as it is (its libs/), nothing is fetched
 # KAFKA_CACHE  where to keep what was fetched (default: .cache/kafka in the project)
 set -eu
 
-version=${1:?usage: tests/fetch-kafka.sh VERSION}
+version=${1:?usage: tests/fetch-kafka.sh VERSION [mirror]}
+with=${2:-}
 project=$(cd "$(dirname "$0")/.." && pwd)
 cache=${KAFKA_CACHE:-$project/.cache/kafka}
-libs=$cache/$version/libs
+kept=$cache/$version${with:+-$with}
+libs=$kept/libs
 
 say() { echo "fetch-kafka: $*" >&2; }
 
@@ -58,6 +61,7 @@ dependency() {
     echo '<dependencies>'
     dependency org.apache.kafka kafka_2.13 "$version"
     dependency org.apache.kafka kafka-tools "$version"
+    [ "$with" != mirror ] || dependency org.apache.kafka connect-mirror "$version"
     case $version in
     # The 3.x line logs by reload4j, 4.x by log4j 2.
     3.*) dependency org.slf4j slf4j-reload4j 1.7.36 ;;
@@ -70,11 +74,11 @@ dependency() {
     echo '</dependencies></project>'
 } >"$work/pom.xml"
 
-say "fetching Apache Kafka $version by Maven"
+say "fetching Apache Kafka $version${with:+ with $with} by Maven"
 mvn -q -B -f "$work/pom.xml" dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory="$work/libs" >&2
 ls "$work"/libs/kafka_2.13-*.jar >/dev/null
 
 # Moved in one step, so that a half-fetched directory is never seen. Whoever comes second keeps the first one's.
-mkdir -p "$cache/$version"
+mkdir -p "$kept"
 mv -T "$work/libs" "$libs" 2>/dev/null || [ -d "$libs" ] || { say "cannot create $libs"; exit 1; }
 echo "$libs"

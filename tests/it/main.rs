@@ -1,6 +1,7 @@
 //! The integration tests: whole behaviour against real Apache Kafka with real clients, in one binary, since linking
 //! dominates the build time.
 
+mod bench;
 mod commits;
 mod copy;
 mod cutover;

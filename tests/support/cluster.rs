@@ -26,12 +26,14 @@ pub struct Spec {
     pub brokers: u16,
     /// Lines of server.properties that win over the rig's own.
     pub overrides: Vec<(String, String)>,
+    /// Options of the brokers' Java that win over the rig's own.
+    pub jvm: Vec<String>,
 }
 
 impl Spec {
     /// One broker of the newest Kafka.
     pub fn new(name: &str) -> Self {
-        Self { name: name.into(), version: Version::V4_3, brokers: 1, overrides: Vec::new() }
+        Self { name: name.into(), version: Version::V4_3, brokers: 1, overrides: Vec::new(), jvm: Vec::new() }
     }
 
     pub fn version(mut self, version: Version) -> Self {
@@ -41,6 +43,12 @@ impl Spec {
 
     pub fn brokers(mut self, brokers: u16) -> Self {
         self.brokers = brokers;
+        self
+    }
+
+    /// Sets options of the brokers' Java.
+    pub fn jvm(mut self, options: &[&str]) -> Self {
+        self.jvm.extend(options.iter().map(|&option| option.into()));
         self
     }
 
@@ -128,7 +136,7 @@ impl Cluster {
     }
 
     fn launch_broker(&mut self, i: usize) {
-        let mut command = self.spec.version.java("kafka.Kafka", "256m");
+        let mut command = self.spec.version.java_with("kafka.Kafka", "256m", &self.spec.jvm);
         let broker = &mut self.brokers[i];
         command.arg(&broker.properties);
         // The old process, if any, is dropped first: it holds the data directory's lock.

@@ -32,6 +32,11 @@ impl Version {
 
     /// A Java command line for a main class of this Kafka, small and quick to start. Its log goes to stdout.
     pub fn java(self, main_class: &str, heap: &str) -> Command {
+        self.java_with(main_class, heap, &[])
+    }
+
+    /// As `java`, with further options; the last one of a kind wins.
+    pub fn java_with(self, main_class: &str, heap: &str, options: &[String]) -> Command {
         let mut command = Command::new("java");
         command
             .arg(format!("-Xmx{heap}"))
@@ -39,6 +44,7 @@ impl Version {
             .args(["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Dkafka.logs.dir=/nonexistent"])
             .arg(format!("-Dlog4j2.configurationFile={}", support_file("log4j2.properties").display()))
             .arg(format!("-Dlog4j.configuration=file:{}", support_file("log4j.properties").display()))
+            .args(options)
             .arg("-cp")
             .arg(self.libs().join("*"))
             .arg(main_class);

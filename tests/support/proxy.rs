@@ -166,6 +166,11 @@ impl Proxy {
         format!("http://127.0.0.1:{}", self.port + 1)
     }
 
+    /// The id of the running process.
+    pub fn id(&self) -> u32 {
+        self.process.as_ref().expect("the proxy runs").id()
+    }
+
     pub fn is_alive(&self) -> bool {
         self.process.as_ref().is_some_and(Process::is_alive)
     }

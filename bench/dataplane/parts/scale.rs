@@ -1,0 +1,106 @@
+//! Memory and idle CPU by connections and partitions, and a storm of reconnecting clients.
+
+use std::thread;
+use std::time::Instant;
+
+use super::super::Bench;
+use super::super::book::short;
+use super::super::peers::Crowd;
+use super::super::support::client;
+use super::super::usage::usage;
+use super::super::wire::Wire;
+
+/// What a proxy of its own is looked at with, one after the other: partitions, then connections on top.
+const STEPS: [(i32, &[usize]); 3] = [(1, &[0]), (100, &[0, 100, 1000]), (1000, &[0, 1000])];
+/// Further ones, which take a machine with room for brokers of that size.
+const LARGE: [(i32, &[usize]); 2] = [(1000, &[9000]), (10_000, &[0])];
+/// Connections that come at once.
+const STORM: usize = 2000;
+/// Threads that open and use them.
+const HANDS: usize = 8;
+
+/// Idle connections and partitions: the proxy between two clusters, everything copied asynchronously. Each connection has
+/// asked for metadata, so each has its connection to the broker as well.
+pub fn scale(bench: &mut Bench) {
+    let Some(peer) = bench.peers(&["async"]).pop() else { return };
+    let large = bench.sizes.large;
+    let steps = STEPS.into_iter().chain(LARGE.into_iter().filter(|_| large));
+    for (n, (partitions, crowds)) in steps.enumerate() {
+        let topic = format!("async-scale-{n}");
+        bench.rig.cluster(&peer).create_topic(&topic, partitions, &[]);
+        // A proxy that has just started: what it once needed for something else is not counted.
+        bench.rig.pair().restart();
+        let peer = bench.peers(&["async"]).pop().unwrap_or(peer.clone());
+        for &connections in crowds {
+            let crowd = Crowd::of(&peer, &topic, connections);
+            let name = format!("{connections} connections, {partitions} partitions");
+            let time = bench.sizes.window;
+            let ((), cost) = bench.costs("scale", &peer, |_| thread::sleep(time));
+            bench.note("scale", &name, "resident_mb", cost.resident);
+            bench.note("scale", &name, "idle_cpu_percent", cost.cpu / cost.wall * 100.0);
+            drop(crowd);
+        }
+        client::delete_topic(&bench.rig.cluster(&peer).bootstrap(), &topic);
+    }
+    slopes(bench);
+}
+
+/// What each further connection and partition takes.
+fn slopes(bench: &mut Bench) {
+    let resident = |connections: usize, partitions: i32| {
+        let name = format!("{connections} connections, {partitions} partitions");
+        bench.book.median("scale", &name, "resident_mb")
+    };
+    let per = |more: Option<f64>, less: Option<f64>, count: f64| Some((more? - less?) * 1e6 / 1024.0 / count);
+    let connection = per(resident(1000, 100), resident(100, 100), 900.0);
+    let partition = per(resident(0, 1000), resident(0, 100), 900.0);
+    for (name, value) in [("each connection", connection), ("each partition", partition)] {
+        if let Some(value) = value {
+            bench.note("scale", name, "resident_kib", value);
+        }
+    }
+}
+
+/// All clients lose their connections and come back at once: time until each has its first answer.
+pub fn storm(bench: &mut Bench) {
+    let peers = bench.peers(&["direct", "haproxy", "relay-64k", "plain"]);
+    for peer in &peers {
+        bench.rig.create(peer, &peer.topic("storm", 0));
+    }
+    for _ in 0..bench.sizes.rounds {
+        for peer in &peers {
+            let topic = peer.topic("storm", 0);
+            let address = peer.find(&topic).address;
+            let before = Crowd::of(peer, &topic, STORM);
+            let ((), cost) = bench.costs("storm", peer, |_| {
+                drop(before);
+                let failed = reconnect(&address, &topic);
+                assert_eq!(failed, 0, "connections without an answer through {}", peer.name);
+            });
+            bench.note("storm", peer.name, "all_answered_ms", cost.wall * 1e3);
+            if let Some(pid) = peer.pid {
+                bench.note("storm", peer.name, "cpu_us_per_connection", cost.cpu * 1e6 / STORM as f64);
+                bench.note("storm", peer.name, "peak_mb", usage(pid).peak);
+            }
+        }
+    }
+}
+
+/// Connects all before any waits for its answer; gives how many got none.
+fn reconnect(address: &str, topic: &str) -> usize {
+    let start = Instant::now();
+    let hand = || {
+        let open = |_| Wire::try_connect(address).ok();
+        let mut wires: Vec<_> = (0..STORM / HANDS).filter_map(open).collect();
+        wires.iter_mut().for_each(|wire| wire.send_metadata(topic));
+        STORM / HANDS - wires.iter_mut().filter_map(|wire| wire.frame().ok().map(|_| ())).count()
+    };
+    let failed = thread::scope(|scope| {
+        let hands: Vec<_> = (0..HANDS).map(|_| scope.spawn(hand)).collect();
+        hands.into_iter().map(|hand| hand.join().expect("a hand")).sum()
+    });
+    if failed > 0 {
+        println!("{failed} connections failed within {} s", short(start.elapsed().as_secs_f64()));
+    }
+    failed
+}
