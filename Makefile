@@ -2,13 +2,14 @@
 
 CARGO ?= cargo
 
-.PHONY: help demo test soak bench image
+.PHONY: help demo test soak bench clients image
 
 help:
 	@echo "make demo    two real Kafka clusters, the proxy, a switchover and a failover under load (ARGS='--seconds 60')"
 	@echo "make test    formatting, lints, unit and property tests, integration tests on real Kafka"
 	@echo "make soak    the integration tests with the full number of repetitions"
 	@echo "make bench   stalls of switchovers and failovers"
+	@echo "make clients every client library through cutovers (ARGS='java-4.3.1 sarama'; ARGS=--list)"
 	@echo "make image   the container image"
 
 demo: kafka
@@ -30,6 +31,10 @@ soak: kafka
 
 bench: kafka
 	$(CARGO) bench --bench stall -- $(ARGS)
+
+clients: kafka
+	$(CARGO) build --release --bin kafka-standby --example clients
+	$(CARGO) run --release --quiet --example clients -- $(ARGS)
 
 image:
 	docker build -t kafka-standby .

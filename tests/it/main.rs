@@ -1,6 +1,7 @@
 //! The integration tests: whole behaviour against real Apache Kafka with real clients, in one binary, since linking
 //! dominates the build time.
 
+mod clients;
 mod commits;
 mod copy;
 mod cutover;
@@ -8,6 +9,8 @@ mod disposable;
 mod groups;
 mod house;
 mod lagging;
+#[path = "../clients/matrix/mod.rs"]
+mod matrix;
 mod operator;
 mod pipeline;
 mod planted;
