@@ -11,7 +11,8 @@ const IF_THERE: [&str; 2] = ["librdkafka", "franz-go"];
 /// Of each client, in a planned cutover: what stands still for longer does not go on by itself. The promise of a second
 /// is measured by `make clients`, one client at a time; here clusters, clients and other tests share what there is.
 const STALL_MS: u64 = 10_000;
-const RATE: u32 = 100;
+/// Slow enough that streams come level again while the machine does everything at once.
+const RATE: u32 = 20;
 
 fn prepared(known: &'static Known) -> Option<Prepared> {
     let always = ALWAYS.contains(&known.name);
@@ -36,6 +37,6 @@ fn clients_of_several_libraries_ride_through_cutovers() {
         println!("{name}: {judgement:#?}");
         let violations = judgement.violations(|_| STALL_MS);
         assert!(violations.is_empty(), "{name}: {violations:#?}{}", judgement.examples);
-        assert!(judgement.acknowledged > 1000, "{name}: {}", judgement.acknowledged);
+        assert!(judgement.acknowledged > 300, "{name}: {}", judgement.acknowledged);
     }
 }

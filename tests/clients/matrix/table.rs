@@ -11,7 +11,13 @@ use super::known::Known;
 /// One client's two runs; or why there are none.
 pub struct Row {
     pub known: &'static Known,
-    pub outcome: Result<Runs, String>,
+    pub outcome: Result<Runs, NoRuns>,
+}
+
+pub struct NoRuns {
+    pub reason: String,
+    /// Not just a tool that this machine lacks.
+    pub is_failure: bool,
 }
 
 /// Through the proxy, and the same without it.
@@ -23,8 +29,11 @@ pub struct Runs {
 impl Row {
     /// What breaks the promise; without a proxy nothing was promised.
     pub fn violations(&self) -> Vec<String> {
-        let of = |runs: &Runs| runs.proxied.violations(|role| self.known.limit(role));
-        self.outcome.as_ref().map(of).unwrap_or_default()
+        match &self.outcome {
+            Ok(runs) => runs.proxied.violations(|role| self.known.limit(role)),
+            Err(none) if none.is_failure => vec![none.reason.clone()],
+            Err(_) => Vec::new(),
+        }
     }
 }
 
@@ -37,7 +46,7 @@ pub fn json(rows: &[Row]) -> Value {
             "direct": judgement(&runs.direct),
             "violations": row.violations(),
         }),
-        Err(reason) => json!({"client": row.known.name, "title": row.known.title, "not_run": reason}),
+        Err(none) => json!({"client": row.known.name, "title": row.known.title, "not_run": none.reason}),
     };
     rows.iter().map(row).collect()
 }
@@ -121,7 +130,7 @@ fn notes(text: &mut String, row: &Row) {
                 }
             }
         }
-        Err(reason) => lines.push(format!("Not run: {}.", one_line(reason))),
+        Err(none) => lines.push(format!("Not run: {}.", one_line(&none.reason))),
     }
     if !lines.is_empty() {
         let _ = writeln!(text, "- {} ({}): {}", known.title, known.name, lines.join(" "));
