@@ -2,7 +2,7 @@
 
 CARGO ?= cargo
 
-.PHONY: help demo test soak bench bench-stall bench-dataplane image
+.PHONY: help demo test soak bench bench-stall bench-dataplane clients image
 
 help:
 	@echo "make demo    two real Kafka clusters, the proxy, a switchover and a failover under load (ARGS='--seconds 60')"
@@ -10,6 +10,7 @@ help:
 	@echo "make soak    the integration tests with the full number of repetitions"
 	@echo "make bench   stalls of switchovers and failovers, and the data plane's cost beside its peers; parts of it:"
 	@echo "             make bench-stall ARGS='--runs 5', make bench-dataplane ARGS='produce consume --rounds 5'"
+	@echo "make clients every client library through cutovers (ARGS='java-4.3.1 sarama'; ARGS=--list)"
 	@echo "make image   the container image"
 
 demo: kafka
@@ -38,6 +39,10 @@ bench-stall: kafka
 bench-dataplane: kafka
 	@sh tests/fetch-kafka.sh 4.3.1 mirror >/dev/null
 	ulimit -n "$$(ulimit -Hn)" && $(CARGO) bench --bench dataplane -- $(ARGS)
+
+clients: kafka
+	$(CARGO) build --release --bin kafka-standby --example clients
+	$(CARGO) run --release --quiet --example clients -- $(ARGS)
 
 image:
 	docker build -t kafka-standby .

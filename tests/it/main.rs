@@ -2,6 +2,7 @@
 //! dominates the build time.
 
 mod bench;
+mod clients;
 mod commits;
 mod copy;
 mod cutover;
@@ -10,6 +11,8 @@ mod far;
 mod groups;
 mod house;
 mod lagging;
+#[path = "../clients/matrix/mod.rs"]
+mod matrix;
 mod operator;
 mod pipeline;
 mod planted;

@@ -1,0 +1,3 @@
+module numbered
+
+go 1.24
