@@ -34,6 +34,17 @@ impl View {
         self.catalog.partition(topic, partition).map(|p| f(&p.offsets.read()))
     }
 
+    /// All batches of the partition are labelled alike for clients and the active cluster.
+    fn stays(&self, offsets: &PartitionOffsets) -> bool {
+        offsets.map(self.active).is_identity() && offsets.cuts().len() <= 1 && self.is_identity()
+    }
+
+    /// Base offset and leader epoch that clients see; `None`: the batch never crossed, nobody may see it.
+    fn label(&self, offsets: &PartitionOffsets, base_offset: i64, leader_epoch: i32) -> Option<(i64, i32)> {
+        let logical = offsets.map(self.active).to_logical(base_offset)?;
+        Some((logical, virtual_epoch(offsets.generation_at(logical), leader_epoch)))
+    }
+
     pub fn partition(&self, topic: &str, index: i32) -> Option<Arc<Partition>> {
         self.catalog.partition(topic, index)
     }
@@ -130,21 +141,26 @@ impl Translate for View {
     fn batches_out(&self, topic: &str, partition: i32, records: Bytes) -> Bytes {
         let Some(partition) = self.catalog.partition(topic, partition) else { return records };
         let offsets = partition.offsets.read();
-        let map = offsets.map(self.active);
-        if map.is_identity() && offsets.cuts().len() <= 1 && self.is_identity() {
+        if self.stays(&offsets) {
             return records;
         }
-        let relabelled = relabel(records, |header| match map.to_logical(header.base_offset) {
-            Some(base_offset) => Relabel::Keep {
-                base_offset,
-                leader_epoch: virtual_epoch(offsets.generation_at(base_offset), header.leader_epoch),
-            },
-            None => Relabel::Drop,
+        let relabelled = relabel(records, |header| {
+            let label = self.label(&offsets, header.base_offset, header.leader_epoch);
+            label.map_or(Relabel::Drop, |(base_offset, leader_epoch)| Relabel::Keep { base_offset, leader_epoch })
         });
         // A batch that cannot be read cannot be shown under its logical offset: the consumer asks again.
         relabelled.unwrap_or_else(|error| {
             tracing::error!(partition = %partition.tp, %error, "fetched records cannot be relabelled");
             Bytes::new()
         })
+    }
+
+    fn batch_out(&self, topic: &str, partition: i32, base_offset: i64, leader_epoch: i32) -> Option<(i64, i32)> {
+        let label = self.with_offsets(topic, partition, |offsets| self.label(offsets, base_offset, leader_epoch));
+        label.unwrap_or(Some((base_offset, leader_epoch)))
+    }
+
+    fn batches_stay(&self, topic: &str, partition: i32) -> bool {
+        self.with_offsets(topic, partition, |offsets| self.stays(offsets)).unwrap_or(true)
     }
 }

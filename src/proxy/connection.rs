@@ -278,7 +278,10 @@ impl Connection {
                 produce::Taken::Answered(context) => (Reply::Produce(Box::new(context)), None),
                 produce::Taken::Dropped => return Ok(RequestResult::Answered),
             },
-            pending::FETCH => (Reply::Fetch, Some(fetch::request(&view, version, &body)?)),
+            pending::FETCH => {
+                let (body, plain) = fetch::request(&view, version, &body)?;
+                (Reply::Fetch { plain }, Some(Some(body)))
+            }
             pending::JOIN_GROUP
             | pending::SYNC_GROUP
             | pending::HEARTBEAT

@@ -19,8 +19,46 @@ use crate::rewrite::{self, Translate};
 /// How long a reply waits before it shows that nothing can be shown yet.
 const SHOW_WAIT: Duration = Duration::from_millis(100);
 
-pub fn request(view: &View, version: i16, body: &Bytes) -> Result<Option<Bytes>, String> {
-    rewrite::request(super::pending::FETCH, version, body, view).map_err(|e| e.to_string())
+/// The request for the cluster, and whether its reply may be translated where it lies: nothing of it was left out.
+pub fn request(view: &View, version: i16, body: &Bytes) -> Result<(Bytes, bool), String> {
+    let mut request = FetchRequest::decode(&mut body.clone(), version).map_err(|e| e.to_string())?;
+    let (topics, incremental) = (request.topics.len(), rewrite::fetch::incremental(&request));
+    rewrite::fetch::request(&mut request, view).map_err(|e| e.to_string())?;
+    let mut out = BytesMut::with_capacity(body.len());
+    request.encode(&mut out, version).map_err(|e| e.to_string())?;
+    Ok((out.freeze(), !incremental && request.topics.len() == topics))
+}
+
+/// Translates the body of a reply where it lies, if that is all it needs. `false`: it is as it was, and for [`reply`].
+pub fn patched(view: &View, version: i16, body: &mut [u8]) -> bool {
+    rewrite::fetch::patch(version, body, view, |part| {
+        let Some(partition) = view.partition(part.topic, part.partition) else { return true };
+        // Nothing to read: there may be a gap to pass.
+        let empty = part.records.is_empty() && part.error == 0 && !view.is_identity();
+        let capped =
+            partition.mode() == TeeMode::Sync && partition.in_sync() && crossed(view, &partition) < part.high_watermark;
+        if empty || capped {
+            return false;
+        }
+        expose(view, &partition, part.high_watermark);
+        true
+    })
+}
+
+/// Up to where the standby has everything, in the active cluster's offsets. Below the last cut both clusters have,
+/// whatever the stream has told since.
+fn crossed(view: &View, partition: &Partition) -> i64 {
+    let floor = {
+        let offsets = partition.offsets.read();
+        let cut = offsets.cuts().last().map_or(0, |&(_, logical)| logical);
+        offsets.map(view.active).position_in(cut)
+    };
+    partition.progress().replicated.max(floor)
+}
+
+/// A client is shown how far the log goes.
+fn expose(view: &View, partition: &Partition, high_watermark: i64) {
+    partition.expose(partition.offsets.read().map(view.active).position_out(high_watermark.max(0)));
 }
 
 pub async fn reply(
@@ -42,8 +80,7 @@ pub async fn reply(
             if known.mode() == TeeMode::Sync && partition.in_sync() {
                 cap(context, view, &partition, data).await;
             }
-            let end = partition.offsets.read().map(view.active).position_out(data.high_watermark.max(0));
-            partition.expose(end);
+            expose(view, &partition, data.high_watermark);
         }
     }
     let request = FetchRequest::decode(&mut request.clone(), version).map_err(|e| e.to_string())?;
@@ -57,13 +94,7 @@ pub async fn reply(
 /// Shows only what the standby has. A consumer that read further could see the records a second time after a failover,
 /// at other offsets. A standby that stays silent leaves the in-sync state for a reader as it does for a writer.
 async fn cap(context: &Context, view: &View, partition: &Arc<Partition>, data: &mut PartitionData) {
-    let floor = {
-        let offsets = partition.offsets.read();
-        let cut = offsets.cuts().last().map_or(0, |&(_, logical)| logical);
-        // Below the last cut both clusters have everything, whatever the stream has told since.
-        offsets.map(view.active).position_in(cut)
-    };
-    let crossed = || partition.progress().replicated.max(floor);
+    let crossed = || crossed(view, partition);
     if data.high_watermark < 0 || crossed() >= data.high_watermark {
         return;
     }

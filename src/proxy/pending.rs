@@ -14,7 +14,8 @@ pub enum Reply {
     /// As `Rewrite`, for a request that the broker answers without waiting for anything and notes something down with:
     /// a cutover waits for the reply.
     AtOnce,
-    Fetch,
+    /// `plain`: the reply may be translated where it lies.
+    Fetch { plain: bool },
     /// From upstream, to a JoinGroup that was sent in this version instead of the client's.
     Join(i16),
     /// Also where nothing was sent upstream because every batch is a retry that is stored already (`all_answered`).

@@ -135,10 +135,10 @@ async fn front(leaving: &mut VecDeque<Leaving>) -> Result<[Bytes; 2], End> {
 }
 
 /// Reads the next frame from upstream. Cancel-safe: what was read stays in the buffer.
-async fn next_reply(upstream: &mut Option<Upstream>, context: &Context) -> Result<Bytes, End> {
+async fn next_reply(upstream: &mut Option<Upstream>, context: &Context) -> Result<BytesMut, End> {
     let Some(up) = upstream else { return std::future::pending().await };
     loop {
-        let frame = frame::next_frame(&mut up.buffer, context.config.limits.max_frame as usize + REPLY_SLACK);
+        let frame = frame::next_frame_mut(&mut up.buffer, context.config.limits.max_frame as usize + REPLY_SLACK);
         if let Some(frame) = frame.map_err(|e| End::Frame(format!("from the broker: {e}")))? {
             return Ok(frame);
         }
@@ -212,7 +212,7 @@ impl Replies {
 
     /// Handles the reply to the oldest pending request. That is left in the inbox before the request is sent: it is here when
     /// the reply is.
-    fn answer(&mut self, frame: Bytes) -> Result<(), End> {
+    fn answer(&mut self, mut frame: BytesMut) -> Result<(), End> {
         self.look_in();
         let (Some(pending), Some(upstream)) = (self.queue.pop_front(), &self.upstream) else {
             return Err(End::Frame("the broker answered what was not asked".into()));
@@ -226,11 +226,18 @@ impl Replies {
             Err(e) => return Err(bad(e.to_string())),
         }
         if matches!(pending.reply, Reply::Forward) {
-            self.leaving.push_back(Box::pin(ready(Ok([frame, Bytes::new()]))));
+            self.leaving.push_back(Box::pin(ready(Ok([frame.freeze(), Bytes::new()]))));
             return Ok(());
         }
         let sent = if let Reply::Join(sent) = pending.reply { sent } else { version };
         let offset = header::response_body_offset(key, sent, &frame).map_err(|e| bad(e.to_string()))?;
+        if matches!(pending.reply, Reply::Fetch { plain: true })
+            && frame.get_mut(offset..).is_some_and(|body| fetch::patched(&view, version, body))
+        {
+            self.leaving.push_back(Box::pin(ready(Ok([frame.freeze(), Bytes::new()]))));
+            return Ok(());
+        }
+        let frame = frame.freeze();
         let body = frame.slice(offset.min(frame.len())..);
         guard::check(guard::Kind::Response, key, sent, &body).map_err(|e| bad(e.to_string()))?;
         let started = Instant::now();
@@ -239,7 +246,7 @@ impl Replies {
             Reply::Produce(produced) => {
                 Answer::Produce(produce::arrived(&self.context, &view, &produced, &body).map_err(bad)?)
             }
-            Reply::Fetch => Answer::Fetch(body),
+            Reply::Fetch { .. } => Answer::Fetch(body),
             Reply::Join(sent) => Answer::Join(sent, body),
             _ => Answer::Other(body),
         };

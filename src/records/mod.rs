@@ -11,7 +11,7 @@ pub mod patch;
 pub mod record;
 
 #[cfg(test)]
-mod fixtures;
+pub(crate) mod fixtures;
 
 pub use aborted::{AbortedFilter, ControlType, Verdict};
 pub use batch::{Batch, Batches, crc_ok};

@@ -1,5 +1,9 @@
 //! Fetch (key 1): offsets, epochs, leaders, endpoints and topic ids; always without a fetch session.
 
+mod patch;
+
+pub use patch::{Part, patch};
+
 use bytes::Bytes;
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::fetch_request::{FetchTopic, ReplicaState};
@@ -18,7 +22,7 @@ const NO_SESSION_EPOCH: i32 = -1;
 const NO_HIGH_WATERMARK: i64 = i64::MAX;
 
 /// An incremental request, for a session that the proxy never gave.
-fn incremental(req: &FetchRequest) -> bool {
+pub fn incremental(req: &FetchRequest) -> bool {
     req.session_epoch != 0 && req.session_epoch != NO_SESSION_EPOCH
 }
 

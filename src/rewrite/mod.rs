@@ -91,6 +91,10 @@ pub trait Translate: Send + Sync {
     /// The record batches of one partition of a Fetch reply, base offsets and leader epochs made virtual. `topic` is the
     /// real name; the bytes may end in a partial batch, as brokers may send one.
     fn batches_out(&self, topic: &str, partition: i32, records: Bytes) -> Bytes;
+    /// Base offset and leader epoch of one such batch, made virtual; `None`: clients must not see it.
+    fn batch_out(&self, topic: &str, partition: i32, base_offset: i64, leader_epoch: i32) -> Option<(i64, i32)>;
+    /// `true`: all batches of the partition are the same to clients as to the cluster.
+    fn batches_stay(&self, topic: &str, partition: i32) -> bool;
 }
 
 /// The APIs with a rewrite, in the order of their keys.

@@ -69,6 +69,12 @@ impl Translate for FakeTranslate {
     fn offset_out(&self, _topic: &str, _partition: i32, cluster: i64) -> i64 {
         if cluster < 0 { cluster } else { cluster + 1000 }
     }
+    fn batch_out(&self, _topic: &str, _partition: i32, base_offset: i64, leader_epoch: i32) -> Option<(i64, i32)> {
+        Some((base_offset + 1000, leader_epoch + GENERATION))
+    }
+    fn batches_stay(&self, _topic: &str, _partition: i32) -> bool {
+        false
+    }
     fn batches_out(&self, topic: &str, partition: i32, records: Bytes) -> Bytes {
         [format!("{topic}/{partition}:").as_bytes(), &records].concat().into()
     }

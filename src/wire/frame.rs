@@ -27,6 +27,11 @@ pub enum FrameError {
 ///
 /// Lengths are judged before anything is allocated. The frame shares the buffer's memory (nothing is copied).
 pub fn next_frame(buf: &mut BytesMut, max: usize) -> Result<Option<Bytes>, FrameError> {
+    next_frame_mut(buf, max).map(|frame| frame.map(BytesMut::freeze))
+}
+
+/// As [`next_frame`], for a frame that is to be changed where it lies.
+pub fn next_frame_mut(buf: &mut BytesMut, max: usize) -> Result<Option<BytesMut>, FrameError> {
     let Some(prefix) = buf.first_chunk::<LENGTH_PREFIX>() else { return Ok(None) };
     let len = i32::from_be_bytes(*prefix);
     let len = usize::try_from(len).map_err(|_| FrameError::Negative(len))?;
@@ -39,7 +44,7 @@ pub fn next_frame(buf: &mut BytesMut, max: usize) -> Result<Option<Bytes>, Frame
         return Ok(None);
     }
     buf.advance(LENGTH_PREFIX);
-    Ok(Some(buf.split_to(len).freeze()))
+    Ok(Some(buf.split_to(len)))
 }
 
 #[cfg(test)]

@@ -7,6 +7,6 @@ pub mod apis;
 pub mod frame;
 pub mod guard;
 pub mod header;
-mod reader;
+pub mod reader;
 pub mod schema;
 pub mod versions;

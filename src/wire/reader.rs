@@ -2,7 +2,7 @@
 
 /// Why a read failed; the caller adds where.
 #[derive(Debug, PartialEq, Eq, Clone, Copy)]
-pub(super) enum ReadError {
+pub enum ReadError {
     /// So many bytes were needed, so many were left.
     Truncated { need: usize, left: usize },
     /// A varint of more than 32 bits.
@@ -11,25 +11,25 @@ pub(super) enum ReadError {
 
 /// Bytes and a position in them.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Reader<'a> {
+pub struct Reader<'a> {
     bytes: &'a [u8],
     position: usize,
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(bytes: &'a [u8]) -> Self {
+    pub fn new(bytes: &'a [u8]) -> Self {
         Reader { bytes, position: 0 }
     }
 
-    pub(super) fn position(&self) -> usize {
+    pub fn position(&self) -> usize {
         self.position
     }
 
-    pub(super) fn left(&self) -> usize {
+    pub fn left(&self) -> usize {
         self.bytes.len().saturating_sub(self.position)
     }
 
-    pub(super) fn take(&mut self, need: usize) -> Result<&'a [u8], ReadError> {
+    pub fn take(&mut self, need: usize) -> Result<&'a [u8], ReadError> {
         let rest = self.bytes.get(self.position..).unwrap_or_default();
         let taken = rest.get(..need).ok_or(ReadError::Truncated { need, left: rest.len() })?;
         self.position += need;
@@ -42,21 +42,25 @@ impl<'a> Reader<'a> {
         taken.first_chunk::<N>().copied().ok_or(ReadError::Truncated { need: N, left })
     }
 
-    pub(super) fn i8(&mut self) -> Result<i8, ReadError> {
+    pub fn i8(&mut self) -> Result<i8, ReadError> {
         self.fixed().map(i8::from_be_bytes)
     }
 
-    pub(super) fn i16(&mut self) -> Result<i16, ReadError> {
+    pub fn i16(&mut self) -> Result<i16, ReadError> {
         self.fixed().map(i16::from_be_bytes)
     }
 
-    pub(super) fn i32(&mut self) -> Result<i32, ReadError> {
+    pub fn i32(&mut self) -> Result<i32, ReadError> {
         self.fixed().map(i32::from_be_bytes)
+    }
+
+    pub fn i64(&mut self) -> Result<i64, ReadError> {
+        self.fixed().map(i64::from_be_bytes)
     }
 
     /// An unsigned varint of at most five bytes (KIP-482). The codec silently drops bits above the 32nd; here they
     /// are an error, so that both read the same number.
-    pub(super) fn uvarint(&mut self) -> Result<u32, ReadError> {
+    pub fn uvarint(&mut self) -> Result<u32, ReadError> {
         let mut value = 0u32;
         for shift in [0, 7, 14, 21, 28] {
             let [byte] = self.fixed()?;
