@@ -302,6 +302,7 @@ impl Coordinator {
                 partition.set_in_sync(record.in_sync);
             }
         }
+        self.divergences.restore(image.divergences());
         let mut slots = self.slots.lock();
         for ix in ClusterIx::BOTH {
             slots[ix.ix()] = image.brokers(self.name(ix));

@@ -6,6 +6,7 @@
 mod connection;
 mod fetch;
 mod gate;
+mod inject;
 mod local;
 mod pending;
 mod produce;
@@ -13,6 +14,7 @@ mod replies;
 mod server;
 
 pub use gate::{Gate, GateState};
+pub use inject::{InjectError, produce as inject};
 pub use pending::Reply;
 pub use server::Server;
 

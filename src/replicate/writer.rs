@@ -5,12 +5,14 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ::metrics::Counter;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::admin::metrics;
 use crate::model::TopicPartition;
 use crate::upstream::{Cluster, ProducedPartition, UpstreamError};
 
@@ -34,6 +36,7 @@ struct Job {
 
 pub struct Writer {
     standby: Cluster,
+    appended: Counter,
     lanes: Mutex<HashMap<i32, mpsc::Sender<Job>>>,
     tasks: TaskTracker,
     stop: CancellationToken,
@@ -41,15 +44,21 @@ pub struct Writer {
 
 impl Writer {
     pub fn new(standby: Cluster, tasks: TaskTracker, stop: CancellationToken) -> Self {
-        Writer { standby, lanes: Mutex::default(), tasks, stop }
+        let appended = metrics::stream_bytes(standby.name());
+        Writer { standby, appended, lanes: Mutex::default(), tasks, stop }
     }
 
     /// Appends one batch through the partition's leader. `None`: the writer has stopped.
     pub async fn append(&self, leader: i32, tp: &TopicPartition, batch: Bytes) -> Option<Outcome> {
         let (done, outcome) = oneshot::channel();
         let lane = self.lane(leader);
+        let size = batch.len() as u64;
         lane.send(Job { tp: tp.clone(), batch, done }).await.ok()?;
-        outcome.await.ok()
+        let outcome = outcome.await.ok()?;
+        if matches!(&outcome, Ok(produced) if produced.error == 0) {
+            self.appended.increment(size);
+        }
+        Some(outcome)
     }
 
     fn lane(&self, leader: i32) -> mpsc::Sender<Job> {

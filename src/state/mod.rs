@@ -11,6 +11,8 @@ pub mod store;
 mod writer;
 
 pub use image::Image;
-pub use records::{CutRecord, GenerationRecord, InSyncRecord, Key, MapRecord, Owner, Stored, TopicRecord};
+pub use records::{
+    CutRecord, DivergenceRecord, GenerationRecord, Handling, InSyncRecord, Key, MapRecord, Owner, Stored, TopicRecord,
+};
 pub use store::{Entry, StateError, Store};
 pub use writer::Superseded;

@@ -5,6 +5,7 @@ mod commits;
 mod copy;
 mod cutover;
 mod disposable;
+mod divergence;
 mod groups;
 mod house;
 mod lagging;
