@@ -18,7 +18,7 @@ impl Run {
         self.logical.saturating_add(self.len)
     }
 
-    fn cluster_end(&self) -> i64 {
+    pub(super) fn cluster_end(&self) -> i64 {
         self.cluster.saturating_add(self.len)
     }
 }

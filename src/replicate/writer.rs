@@ -8,12 +8,14 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
+use ::metrics::Counter;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::admin::metrics;
 use crate::model::TopicPartition;
 use crate::upstream::{Cluster, ProducedPartition, UpstreamError};
 
@@ -21,6 +23,9 @@ use crate::upstream::{Cluster, ProducedPartition, UpstreamError};
 const REQUEST_BYTES: usize = 4 << 20;
 /// Requests under way to one broker: hides the way there and back, which to another region is long.
 const IN_FLIGHT: usize = 64;
+/// With so many under way the next one waits for company: a request costs more than the batches in it.
+const EAGER: usize = 4;
+const LINGER: Duration = Duration::from_millis(1);
 /// Bytes under way to one broker, one request more at most.
 const BYTES_IN_FLIGHT: usize = 16 << 20;
 /// What bytes in flight are counted in.
@@ -41,6 +46,7 @@ struct Job {
 
 pub struct Writer {
     standby: Cluster,
+    appended: Counter,
     lanes: Mutex<HashMap<i32, mpsc::Sender<Job>>>,
     tasks: TaskTracker,
     stop: CancellationToken,
@@ -48,7 +54,8 @@ pub struct Writer {
 
 impl Writer {
     pub fn new(standby: Cluster, tasks: TaskTracker, stop: CancellationToken) -> Self {
-        Writer { standby, lanes: Mutex::default(), tasks, stop }
+        let appended = metrics::stream_bytes(standby.name());
+        Writer { standby, appended, lanes: Mutex::default(), tasks, stop }
     }
 
     /// Hands one batch over to be appended through the partition's leader: in the order of these calls. The answer comes by
@@ -65,9 +72,10 @@ impl Writer {
         let open = lanes.entry(leader).or_insert_with(|| {
             let (tx, rx) = mpsc::channel(QUEUE);
             let (standby, stop, tasks) = (self.standby.clone(), self.stop.clone(), self.tasks.clone());
+            let appended = self.appended.clone();
             self.tasks.spawn(async move {
                 tokio::select! {
-                    () = run(standby, leader, rx, tasks) => {}
+                    () = run(standby, leader, rx, tasks, appended) => {}
                     () = stop.cancelled() => {}
                 }
             });
@@ -77,7 +85,7 @@ impl Writer {
     }
 }
 
-async fn run(standby: Cluster, leader: i32, mut jobs: mpsc::Receiver<Job>, tasks: TaskTracker) {
+async fn run(standby: Cluster, leader: i32, mut jobs: mpsc::Receiver<Job>, tasks: TaskTracker, appended: Counter) {
     let slots = Arc::new(Semaphore::new(IN_FLIGHT));
     let room = Arc::new(Semaphore::new(BYTES_IN_FLIGHT / UNIT));
     let mut next = None;
@@ -88,7 +96,10 @@ async fn run(standby: Cluster, leader: i32, mut jobs: mpsc::Receiver<Job>, tasks
         }) else {
             return;
         };
-        // The permit comes before the collecting: what arrives while all slots are taken shares the next request.
+        // Both come before the collecting: what arrives meanwhile shares the request.
+        if slots.available_permits() <= IN_FLIGHT - EAGER {
+            tokio::time::sleep(LINGER).await;
+        }
         let Ok(slot) = slots.clone().acquire_owned().await else { return };
         let mut size = first.batch.len();
         let mut named = HashSet::from([first.tp.clone()]);
@@ -105,9 +116,9 @@ async fn run(standby: Cluster, leader: i32, mut jobs: mpsc::Receiver<Job>, tasks
         }
         let units = (size / UNIT).clamp(1, BYTES_IN_FLIGHT / UNIT) as u32;
         let Ok(bytes) = room.clone().acquire_many_owned(units).await else { return };
-        let standby = standby.clone();
+        let (standby, appended) = (standby.clone(), appended.clone());
         let mut sent = Box::pin(async move {
-            send(&standby, leader, request).await;
+            send(&standby, leader, request, &appended).await;
             drop((slot, bytes));
         });
         // Requests reach the broker in the order in which they are first polled.
@@ -119,12 +130,15 @@ async fn run(standby: Cluster, leader: i32, mut jobs: mpsc::Receiver<Job>, tasks
     }
 }
 
-async fn send(standby: &Cluster, leader: i32, request: Vec<Job>) {
+async fn send(standby: &Cluster, leader: i32, request: Vec<Job>, appended: &Counter) {
     let batches = request.iter().map(|j| (j.tp.clone(), j.batch.clone())).collect();
     match standby.produce(leader, batches, -1, TIMEOUT).await {
         Ok(mut produced) => {
             for job in request {
                 if let Some(outcome) = produced.remove(&job.tp) {
+                    if outcome.error == 0 {
+                        appended.increment(job.batch.len() as u64);
+                    }
                     let _ = job.done.send(Ok(outcome));
                 }
             }
