@@ -5,7 +5,8 @@ use std::time::Instant;
 
 use super::super::Bench;
 use super::super::book::short;
-use super::super::peers::Crowd;
+use super::super::load::{self, SMALL};
+use super::super::peers::{Crowd, PARTITIONS};
 use super::super::support::client;
 use super::super::usage::usage;
 use super::super::wire::Wire;
@@ -14,6 +15,10 @@ use super::super::wire::Wire;
 const STEPS: [(i32, &[usize]); 3] = [(1, &[0]), (100, &[0, 100, 1000]), (1000, &[0, 1000])];
 /// Further ones, which take a machine with room for brokers of that size.
 const LARGE: [(i32, &[usize]); 2] = [(1000, &[9000]), (10_000, &[0])];
+/// A topic whose load must not feel the idle crowd; it is not copied.
+const LOADED: &str = "off-scale-load";
+/// Idle connections of the other contestants.
+const OTHERS: usize = 1000;
 /// Connections that come at once.
 const STORM: usize = 2000;
 /// Threads that open and use them.
@@ -23,6 +28,7 @@ const HANDS: usize = 8;
 /// asked for metadata, so each has its connection to the broker as well.
 pub fn scale(bench: &mut Bench) {
     let Some(peer) = bench.peers(&["async"]).pop() else { return };
+    bench.rig.cluster(&peer).create_topic(LOADED, PARTITIONS, &[]);
     let large = bench.sizes.large;
     let steps = STEPS.into_iter().chain(LARGE.into_iter().filter(|_| large));
     for (n, (partitions, crowds)) in steps.enumerate() {
@@ -38,11 +44,23 @@ pub fn scale(bench: &mut Bench) {
             let ((), cost) = bench.costs("scale", &peer, |_| thread::sleep(time));
             bench.note("scale", &name, "resident_mb", cost.resident);
             bench.note("scale", &name, "idle_cpu_percent", cost.cpu / cost.wall * 100.0);
+            let requests = bench.sizes.requests / 8;
+            let mut producers = load::producers(&peer.find(LOADED), SMALL, PARTITIONS);
+            let (moved, cost) = bench.costs("scale", &peer, |_| load::produce(&mut producers, SMALL.depth, requests));
+            bench.note("scale", &name, "cpu_us_per_small_request", cost.cpu * 1e6 / moved.requests as f64);
             drop(crowd);
         }
         client::delete_topic(&bench.rig.cluster(&peer).bootstrap(), &topic);
     }
     slopes(bench);
+    // The others' memory, though not of processes that have just started.
+    for peer in bench.peers(&["haproxy", "relay-64k", "plain"]) {
+        let topic = peer.topic("crowd", 0);
+        bench.rig.create(&peer, &topic);
+        let _crowd = Crowd::of(&peer, &topic, OTHERS);
+        let ((), cost) = bench.costs("scale", &peer, |_| ());
+        bench.note("scale", &format!("{}, {OTHERS} connections", peer.name), "resident_mb", cost.resident);
+    }
 }
 
 /// What each further connection and partition takes.
