@@ -231,7 +231,7 @@ impl Crowd {
         let address = peer.find(topic).address;
         let mut wires: Vec<Wire> = (0..connections).map(|_| Wire::connect(&address)).collect();
         for wire in &mut wires {
-            wire.send_metadata(topic);
+            wire.send_metadata(topic).expect("a request is sent");
             wire.frame().expect("metadata");
         }
         Self { _wires: wires }

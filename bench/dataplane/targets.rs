@@ -34,7 +34,7 @@ fn quotient(b: &Book, part: &str, measure: &str, peer: &str, to: &str) -> Option
 }
 
 /// In the order of the table.
-pub const TARGETS: [Target; 22] = [
+pub const TARGETS: [Target; 23] = [
     most(
         "produce, no standby: CPU/GB, x HAProxy",
         "at most 0.70",
@@ -99,6 +99,12 @@ pub const TARGETS: [Target; 22] = [
         "under 1",
         |b| b.median("scale", "1000 connections, 1000 partitions", "idle_cpu_percent"),
         1.0,
+    ),
+    most(
+        "reconnect storm of 2,000: connections without an answer",
+        "0",
+        |b| b.median("storm", "plain", "not_answered"),
+        0.0,
     ),
     most(
         "p99 beside slow consumers, x alone",
