@@ -101,7 +101,7 @@ impl Sizes {
             produced: amount(600e6) as usize,
             consumed: amount(1e9) as usize,
             requests: amount(40e3) as usize,
-            window: Duration::from_secs_f64(amount(5.0).max(1.0)),
+            window: Duration::from_secs_f64(amount(4.0).max(1.0)),
             large: arguments.large,
         }
     }

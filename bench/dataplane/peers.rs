@@ -69,8 +69,13 @@ pub struct Pair {
 }
 
 fn spec(name: &str) -> Spec {
-    // Deleted topics give their space back at once: many gigabytes are written.
-    Spec::new(name).jvm(&JVM).set("log.segment.delete.delay.ms", "1000").set("num.io.threads", "4")
+    Spec::new(name)
+        .jvm(&JVM)
+        // Deleted topics give their space back at once: many gigabytes are written.
+        .set("log.segment.delete.delay.ms", "1000")
+        // A broker that the load starves, or that is stopped for a while, stays in its cluster.
+        .set("broker.heartbeat.interval.ms", "2000")
+        .set("broker.session.timeout.ms", "60000")
 }
 
 impl Rig {
@@ -226,7 +231,7 @@ impl Crowd {
         let address = peer.find(topic).address;
         let mut wires: Vec<Wire> = (0..connections).map(|_| Wire::connect(&address)).collect();
         for wire in &mut wires {
-            wire.send_metadata(topic);
+            wire.send_metadata(topic).expect("a request is sent");
             wire.frame().expect("metadata");
         }
         Self { _wires: wires }

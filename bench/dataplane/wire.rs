@@ -69,13 +69,17 @@ impl Wire {
     }
 
     pub fn send<R: Request>(&mut self, version: i16, request: &R) {
+        self.try_send(version, request).expect("a request is sent");
+    }
+
+    fn try_send<R: Request>(&mut self, version: i16, request: &R) -> std::io::Result<()> {
         self.correlation += 1;
         let mut frame = BytesMut::zeroed(4);
         header::encode_request_header(&mut frame, R::KEY, version, self.correlation, Some("bench")).expect("a header");
         request.encode(&mut frame, version).expect("a request of that version");
         let length = u32::try_from(frame.len() - 4).expect("a frame");
         frame[..4].copy_from_slice(&length.to_be_bytes());
-        self.stream.write_all(&frame).expect("a request is sent");
+        self.stream.write_all(&frame)
     }
 
     /// The next reply without its length.
@@ -102,9 +106,9 @@ impl Wire {
     }
 
     /// Asks for nothing but a sign of life, without waiting for it.
-    pub fn send_metadata(&mut self, topic: &str) {
+    pub fn send_metadata(&mut self, topic: &str) -> std::io::Result<()> {
         let topics = vec![MetadataRequestTopic::default().with_name(Some(topic_name(topic)))];
-        self.send(METADATA, &MetadataRequest::default().with_topics(Some(topics)));
+        self.try_send(METADATA, &MetadataRequest::default().with_topics(Some(topics)))
     }
 }
 
@@ -127,7 +131,7 @@ impl Target {
     pub fn find(bootstrap: &str, name: &str, followed: bool) -> Self {
         let mut wire = Wire::connect(bootstrap);
         for _ in 0..ATTEMPTS {
-            wire.send_metadata(name);
+            wire.send_metadata(name).expect("a request is sent");
             let metadata = wire.answer::<MetadataRequest>(METADATA);
             let topic = &metadata.topics[0];
             let led = topic.error_code == 0 && topic.partitions.iter().all(|p| p.leader_id.0 >= 0);

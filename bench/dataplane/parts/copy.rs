@@ -23,14 +23,14 @@ pub fn steady(bench: &mut Bench) {
     let peers = bench.peers(&["off", "async", "mm2"]);
     for round in 0..bench.sizes.rounds {
         for peer in &peers {
-            let topic = peer.topic("steady", round);
+            let topic = peer.topic("copy", round);
             bench.rig.create(peer, &topic);
             steady_one(bench, peer, &topic);
             bench.rig.delete(peer, &topic);
         }
-        let cost = |peer| bench.book.last("steady", peer, "cpu_s_per_gb");
+        let cost = |peer| bench.book.last("copy", peer, "cpu_s_per_gb");
         if let (Some(with), Some(without)) = (cost("async"), cost("off")) {
-            bench.note("steady", "copy", "cpu_s_per_gb", with - without);
+            bench.note("copy", "async less off", "cpu_s_per_gb", with - without);
         }
     }
 }
@@ -43,19 +43,19 @@ fn steady_one(bench: &mut Bench, peer: &Peer, topic: &str) {
     let watch = copied.then(|| Watch::start(Target::find(&standby, topic, true), &all));
     // Twice the usual window: the difference of two small figures is wanted.
     let time = 2 * bench.sizes.window;
-    let (seen, cost) = bench.costs("steady", peer, |rig| {
+    let (seen, cost) = bench.costs("copy", peer, |rig| {
         let seen = load::paced(producer, RATE, time);
         if copied {
             rig.wait_copied(peer, topic);
         }
         seen
     });
-    bench.note("steady", peer.name, "cpu_s_per_gb", cost.cpu / (seen.bytes as f64 / GB));
-    bench.note("steady", peer.name, "resident_mb", cost.resident);
+    bench.note("copy", peer.name, "cpu_s_per_gb", cost.cpu / (seen.bytes as f64 / GB));
+    bench.note("copy", peer.name, "resident_mb", cost.resident);
     if let Some(watch) = watch {
         let lags = lags(&seen, &watch.finish());
-        bench.note("steady", peer.name, "lag_p50_ms", percentile(&lags, 500));
-        bench.note("steady", peer.name, "lag_p99_ms", percentile(&lags, 990));
+        bench.note("copy", peer.name, "lag_p50_ms", percentile(&lags, 500));
+        bench.note("copy", peer.name, "lag_p99_ms", percentile(&lags, 990));
     }
 }
 

@@ -5,7 +5,7 @@ use super::super::book::percentile;
 use super::super::load;
 use super::super::wire::Producer;
 
-const PEERS: [&str; 7] = ["direct", "haproxy", "relay-64k", "plain", "off", "async", "sync"];
+const PEERS: [&str; 6] = ["direct", "haproxy", "relay-64k", "plain", "async", "sync"];
 /// Requests per second, one record of 100 B each, on one connection.
 const RATE: f64 = 500.0;
 const RECORD: usize = 100;

@@ -4,8 +4,9 @@ use std::thread;
 use std::time::Duration;
 
 use super::super::book::percentile;
-use super::super::load::{self, STORED};
+use super::super::load::{self, BATCHED, STORED, Shape};
 use super::super::peers::{PARTITIONS, Peer};
+use super::super::usage::usage;
 use super::super::wire::{Consumer, Producer};
 use super::super::{Bench, GB};
 use super::throughput::fill;
@@ -18,7 +19,10 @@ const BULK: f64 = 200.0;
 /// Consumers that ask and never read, and how often each asks: 4 MB a time.
 const SLOW: usize = 50;
 const ASKED: usize = 8;
-/// Until their replies fill every buffer on the way.
+/// Producers that push at a stopped broker, and how many requests of 1 MB each has under way.
+const PUSHING: usize = 50;
+const PUSHED: usize = 5;
+/// Until what is under way fills every buffer.
 const FILLING: Duration = Duration::from_secs(1);
 
 /// A bulk producer at 20 MB/s, a consumer behind it, and small requests, at once.
@@ -79,6 +83,11 @@ pub fn pressure(bench: &mut Bench) {
         }
         bench.rig.delete(&peer, &topic);
     }
+    stopped_broker(bench);
+    silent_standby(bench);
+}
+
+fn silent_standby(bench: &mut Bench) {
     let Some(peer) = bench.peers(&["async"]).pop() else { return };
     let topic = peer.topic("silent", 0);
     bench.rig.create(&peer, &topic);
@@ -92,6 +101,29 @@ pub fn pressure(bench: &mut Bench) {
         bench.rig.wait_copied(&peer, &topic);
     }
     bench.rig.delete(&peer, &topic);
+}
+
+/// Producers send what the broker does not take: memory must stay bounded, and all of it must arrive afterwards.
+fn stopped_broker(bench: &mut Bench) {
+    for peer in bench.peers(&["haproxy", "plain"]) {
+        let topic = peer.topic("stopped", 0);
+        bench.rig.create(&peer, &topic);
+        let pushing = Shape { connections: PUSHING, ..BATCHED };
+        let mut producers = load::producers(&peer.find(&topic), pushing, PARTITIONS);
+        bench.rig.east.pause();
+        let cost = thread::scope(|scope| {
+            let sent = scope.spawn(|| load::produce(&mut producers, PUSHED, PUSHING * PUSHED));
+            thread::sleep(FILLING);
+            let cost = peer.pid.map(usage);
+            bench.rig.east.resume();
+            sent.join().expect("all is acknowledged");
+            cost
+        });
+        if let Some(cost) = cost {
+            bench.note("pressure", &format!("{}, stopped broker", peer.name), "resident_mb", cost.resident);
+        }
+        bench.rig.delete(&peer, &topic);
+    }
 }
 
 fn look(bench: &mut Bench, peer: &Peer, topic: &str, beside: &str) {
