@@ -90,16 +90,17 @@ async fn run(standby: Cluster, leader: i32, mut jobs: mpsc::Receiver<Job>, tasks
     let room = Arc::new(Semaphore::new(BYTES_IN_FLIGHT / UNIT));
     let mut next = None;
     loop {
-        let Some(first) = (match next.take() {
-            Some(job) => Some(job),
-            None => jobs.recv().await,
-        }) else {
-            return;
+        // Both the pause and the permit come before the collecting: what arrives meanwhile shares the request.
+        let first = match next.take() {
+            Some(job) => job,
+            None => {
+                let Some(job) = jobs.recv().await else { return };
+                if slots.available_permits() <= IN_FLIGHT - EAGER {
+                    tokio::time::sleep(LINGER).await;
+                }
+                job
+            }
         };
-        // Both come before the collecting: what arrives meanwhile shares the request.
-        if slots.available_permits() <= IN_FLIGHT - EAGER {
-            tokio::time::sleep(LINGER).await;
-        }
         let Ok(slot) = slots.clone().acquire_owned().await else { return };
         let mut size = first.batch.len();
         let mut named = HashSet::from([first.tp.clone()]);
