@@ -7,6 +7,7 @@ pub mod cli;
 pub mod config;
 pub mod coordinator;
 pub mod cutover;
+pub mod divergence;
 pub mod groups;
 pub mod model;
 pub mod offsets;

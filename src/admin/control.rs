@@ -3,10 +3,12 @@
 use std::future::Future;
 use std::pin::Pin;
 
+use axum::body::Bytes;
 use tokio::sync::mpsc;
 
 use super::types::{
-    CutoverRequest, PhaseDone, ReloadReport, Report, Status, TranslateQuery, Translation, VerifyReport,
+    CutoverRequest, Divergence, DivergenceRequest, ExportQuery, PhaseDone, ReloadReport, Report, Status,
+    TranslateQuery, Translation, VerifyReport,
 };
 use crate::model::Generation;
 
@@ -50,6 +52,14 @@ pub trait Control: Send + Sync + 'static {
     /// `None`: every teed topic.
     fn verify(&self, topic: Option<String>) -> Answer<'_, VerifyReport>;
     fn translate(&self, query: TranslateQuery) -> Answer<'_, Translation>;
+    /// What failovers left behind on the clusters that they retired.
+    fn divergence(&self) -> Answer<'_, Divergence>;
+    /// The bytes of [`super::types::ExportFrame`]s, as the reader takes them.
+    fn export(&self, query: ExportQuery) -> Answer<'_, mpsc::Receiver<Bytes>>;
+    /// Writes the records of ranges to the active cluster as new ones, each once however often this is asked.
+    fn reinject(&self, request: DivergenceRequest) -> Answer<'_, Divergence>;
+    /// Nothing is to be done about these ranges.
+    fn discard(&self, request: DivergenceRequest) -> Answer<'_, Divergence>;
     fn reload(&self) -> Answer<'_, ReloadReport>;
     /// `Err`: why clients should not be sent here, one sentence each.
     fn ready(&self) -> Result<(), Vec<String>>;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use axum::body::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
@@ -18,6 +19,9 @@ pub(crate) struct Fake {
     /// `None`: done.
     pub outcome: Mutex<Option<Outcome>>,
     pub not_ready: Mutex<Vec<String>>,
+    pub divergence: Mutex<Divergence>,
+    /// What an export sends.
+    pub exported: Mutex<Vec<Bytes>>,
 }
 
 impl Fake {
@@ -81,6 +85,29 @@ impl Control for Fake {
                 detail: (!known).then(|| "not copied yet".to_owned()),
             })
         })
+    }
+
+    fn divergence(&self) -> Answer<'_, Divergence> {
+        Box::pin(async { Ok(self.divergence.lock().clone()) })
+    }
+
+    fn export(&self, query: ExportQuery) -> Answer<'_, mpsc::Receiver<Bytes>> {
+        self.note(format!("export {}-{} {}", query.topic, query.partition, query.generation));
+        Box::pin(async {
+            let (tx, rx) = mpsc::channel(16);
+            self.exported.lock().iter().for_each(|part| tx.try_send(part.clone()).unwrap());
+            Ok(rx)
+        })
+    }
+
+    fn reinject(&self, request: DivergenceRequest) -> Answer<'_, Divergence> {
+        self.note(format!("reinject {:?} {:?} {:?}", request.topic, request.partition, request.generation));
+        Box::pin(async { Ok(self.divergence.lock().clone()) })
+    }
+
+    fn discard(&self, request: DivergenceRequest) -> Answer<'_, Divergence> {
+        self.note(format!("discard {:?} {:?} {:?}", request.topic, request.partition, request.generation));
+        Box::pin(async { Ok(self.divergence.lock().clone()) })
     }
 
     fn reload(&self) -> Answer<'_, ReloadReport> {

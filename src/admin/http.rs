@@ -1,5 +1,7 @@
 //! The routes: each takes a request apart, asks [`Control`], and puts the answer together.
 
+mod divergence;
+
 use std::convert::Infallible;
 use std::sync::Arc;
 
@@ -43,6 +45,10 @@ pub(super) fn router(admin: Admin) -> Router {
         .route("/v1/reports/{generation}", get(report))
         .route("/v1/verify", post(verify))
         .route("/v1/translate", get(translate))
+        .route("/v1/divergence", get(divergence::list))
+        .route("/v1/divergence/export", get(divergence::export))
+        .route("/v1/divergence/reinject", post(divergence::reinject))
+        .route("/v1/divergence/discard", post(divergence::discard))
         .route("/v1/reload", post(reload))
         .route("/v1/openapi.json", get(openapi))
         .route("/metrics", get(prometheus))

@@ -143,6 +143,11 @@ pub fn tee_batches(result: TeeResult) -> &'static Counter {
     slot.get_or_init(|| counter!("kafka_standby_tee_batches_total", "result" => label))
 }
 
+/// Bytes of batches that streams appended to a cluster while it was the standby: `stream_bytes_total{cluster}`.
+pub fn stream_bytes(cluster: &str) -> Counter {
+    counter!("kafka_standby_stream_bytes_total", "cluster" => cluster.to_owned())
+}
+
 /// `bytes_total{direction}`.
 pub fn bytes(direction: Direction) -> &'static Counter {
     static CLIENT_IN: OnceLock<Counter> = OnceLock::new();
@@ -248,6 +253,7 @@ fn describe() {
     let count = |name: &'static str, text: &'static str| describe_counter!(name, text);
     count("kafka_standby_requests_total", "Requests of clients, by how they were dealt with.");
     count("kafka_standby_tee_batches_total", "Batches offered to streams by the tee, by what became of them.");
+    count("kafka_standby_stream_bytes_total", "Bytes of batches that streams appended to a standby.");
     count("kafka_standby_bytes_total", "Bytes read and written.");
     count("kafka_standby_disconnects_total", "Connections closed, by cause.");
     count("kafka_standby_cutovers_total", "Cutovers, by kind and outcome.");

@@ -1,6 +1,10 @@
 //! What the API says: status, reports and the rest, as JSON with the fixed field names. Reports are also what the state
 //! topic keeps, so everything here reads back what it wrote; unknown fields of later versions are skipped.
 
+mod divergence;
+
+pub use divergence::{Divergence, DivergenceRequest, DivergenceState, DivergentRange, ExportFrame, ExportQuery};
+
 use std::collections::BTreeMap;
 use std::fmt;
 

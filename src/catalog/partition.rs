@@ -131,6 +131,8 @@ pub struct Partition {
     progress: watch::Sender<Progress>,
     state: Mutex<StreamState>,
     retired: AtomicBool,
+    /// Where the standby's log was last seen to end, by somebody else than the stream; -1 for not since the stream was opened.
+    standby_seen: AtomicI64,
     /// Unix ms when the stream was last level with the active cluster.
     level_at_ms: AtomicI64,
 }
@@ -154,6 +156,7 @@ impl Partition {
             progress: watch::Sender::new(Progress::UNKNOWN),
             state: Mutex::new(StreamState::Off),
             retired: AtomicBool::new(false),
+            standby_seen: AtomicI64::new(-1),
             level_at_ms: AtomicI64::new(0),
         }
     }
@@ -325,6 +328,17 @@ impl Partition {
     /// As [`Self::replicated`], with a duration.
     pub async fn replicated_within(&self, active_offset: i64, limit: Duration) -> InSync {
         self.replicated(active_offset, Instant::now() + limit).await
+    }
+
+    /// The standby's log was seen to end at `end`, beyond what the stream says; `i64::MAX`: below it.
+    pub fn see_standby_end(&self, end: i64) {
+        self.standby_seen.store(end, Ordering::Release);
+        self.wake.notify_one();
+    }
+
+    /// What [`Self::see_standby_end`] was told last; forgets it.
+    pub fn take_standby_seen(&self) -> Option<i64> {
+        Some(self.standby_seen.swap(-1, Ordering::AcqRel)).filter(|&end| end >= 0)
     }
 
     pub fn retire(&self) {

@@ -106,6 +106,14 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// The records that a failover left behind on the cluster that was lost: show, export, write again, or discard them
+    #[command(after_help = "Example: kafka-standby divergence list\n         \
+        kafka-standby divergence export --dir lost\n         \
+        kafka-standby divergence reinject --topic payments --yes")]
+    Divergence {
+        #[command(subcommand)]
+        command: DivergenceCommand,
+    },
     /// Have a running proxy read its configuration file again; an invalid one changes nothing
     #[command(after_help = "Example: kafka-standby reload")]
     Reload {
@@ -122,6 +130,66 @@ pub enum Command {
     Backup(NotBuilt),
     #[command(hide = true)]
     Restore(NotBuilt),
+}
+
+#[derive(Subcommand, Debug)]
+pub enum DivergenceCommand {
+    /// Show the ranges that clients cannot see any more, with what they hold
+    List {
+        #[command(flatten)]
+        api: Api,
+        /// Print one JSON document
+        #[arg(long)]
+        json: bool,
+    },
+    /// Write each range to a directory: batches as stored, records as JSON lines, a manifest with checksums
+    Export {
+        #[command(flatten)]
+        api: Api,
+        /// Where the ranges' directories are made
+        #[arg(long, value_name = "DIR")]
+        dir: PathBuf,
+        #[command(flatten)]
+        selection: Selection,
+    },
+    /// Have the records written to the active cluster as new ones, each once however often this is asked
+    Reinject {
+        #[command(flatten)]
+        api: Api,
+        #[command(flatten)]
+        selection: Selection,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+        /// Print one JSON document
+        #[arg(long)]
+        json: bool,
+    },
+    /// Mark the ranges as dealt with; their records stay where they are until retention takes them
+    Discard {
+        #[command(flatten)]
+        api: Api,
+        #[command(flatten)]
+        selection: Selection,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+        /// Print one JSON document
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// Which ranges; all, if nothing is said.
+#[derive(clap::Args, Debug, Default, Clone)]
+pub struct Selection {
+    #[arg(long)]
+    pub topic: Option<String>,
+    #[arg(long, requires = "topic")]
+    pub partition: Option<i32>,
+    /// Those that the cutover to this generation left behind
+    #[arg(long)]
+    pub generation: Option<Generation>,
 }
 
 /// Takes anything: the command is refused whatever its options will be.

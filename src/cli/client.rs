@@ -74,6 +74,22 @@ impl Client {
         self.answer(self.send(request, Some(QUESTION_TIMEOUT))?)
     }
 
+    /// As [`Self::get`], for what a proxy reads from a cluster's log first.
+    pub(super) fn get_slowly<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
+        let request = self.request("GET", path, "application/json").body(String::new());
+        self.answer(self.send(request, None)?)
+    }
+
+    /// An answer of any length, as it comes.
+    pub(super) fn stream(&self, path: &str) -> Result<Box<dyn BufRead>, Failure> {
+        let request = self.request("GET", path, "application/octet-stream").body(String::new());
+        let response = self.send(request, None)?;
+        if response.status() != StatusCode::OK {
+            return self.answer(response).and_then(|()| Err(self.foreign()));
+        }
+        Ok(Box::new(BufReader::new(response.into_body().into_with_config().limit(u64::MAX).reader())))
+    }
+
     /// Waits as long as it takes: comparing two clusters may take hours.
     pub(super) fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, Failure> {
         let request = self.request("POST", path, "application/json").body(encode(body));

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::args::{Args, Command, Cutover};
 use super::client::{Client, quoted};
-use super::{Exit, Failure, Terminal, check, serve, tables};
+use super::{Exit, Failure, Terminal, check, divergence, serve, tables};
 use crate::admin::types::{
     CutoverKind, CutoverRequest, Outcome, ReloadReport, Report, Status, Translation, VerifyReport, VerifyRequest,
 };
@@ -40,6 +40,7 @@ pub(super) fn run(args: Args, terminal: &mut Terminal<'_>) -> Result<Exit, Failu
             Ok(if whole { Exit::Done } else { Exit::Failed })
         }
         Command::Report { api, generation, json } => report(&Client::find(&api)?, generation, json, terminal),
+        Command::Divergence { command } => divergence::run(command, terminal),
         Command::Reload { api, json } => {
             let found: ReloadReport = Client::find(&api)?.post("/v1/reload", &serde_json::Map::new())?;
             show(&found, json, tables::reload, terminal)?;
@@ -54,7 +55,7 @@ pub(super) fn run(args: Args, terminal: &mut Terminal<'_>) -> Result<Exit, Failu
     }
 }
 
-fn show<T: Serialize>(
+pub(super) fn show<T: Serialize>(
     found: &T,
     json: bool,
     page: impl Fn(&T) -> String,

@@ -4,6 +4,7 @@ mod args;
 mod check;
 mod client;
 mod commands;
+mod divergence;
 mod log;
 pub mod serve;
 mod tables;

@@ -3,7 +3,8 @@
 use std::fmt::Write;
 
 use crate::admin::types::{
-    CutoverSummary, Outcome, PartitionStatus, PhaseDone, ReloadReport, Report, Status, Translation, VerifyReport,
+    CutoverSummary, Divergence, DivergentRange, Outcome, PartitionStatus, PhaseDone, ReloadReport, Report, Status,
+    Translation, VerifyReport,
 };
 use crate::config::TeeMode;
 
@@ -200,6 +201,64 @@ pub(super) fn translation(found: &Translation) -> String {
         let _ = writeln!(text, "{detail}");
     }
     text
+}
+
+pub(super) fn divergence(found: &Divergence) -> String {
+    let mut text = String::new();
+    if found.ranges.is_empty() {
+        text.push_str("no divergent records\n");
+    } else {
+        let rows: Vec<_> = found.ranges.iter().map(divergence_row).collect();
+        let head = [
+            "TOPIC",
+            "PART",
+            "CLUSTER",
+            "GENERATION",
+            "FROM",
+            "UP TO",
+            "SEEN AS",
+            "RECORDS",
+            "ABORTED",
+            "BYTES",
+            "STATE",
+        ];
+        text = table(&head, &rows);
+    }
+    for range in &found.ranges {
+        let name = format!("{}-{}", range.topic, range.partition);
+        if range.bypass {
+            let _ = writeln!(text, "{name}: written to {} after it was retired by a switchover", range.cluster);
+        }
+        if range.undecided_records > 0 {
+            let _ = writeln!(text, "{name}: {} records behind an open transaction", range.undecided_records);
+        }
+        if range.expired_offsets > 0 {
+            let _ = writeln!(text, "{name}: retention has taken {} offsets of it", range.expired_offsets);
+        }
+        if let Some(detail) = &range.detail {
+            let _ = writeln!(text, "{name}: {detail}");
+        }
+    }
+    for reason in &found.unreachable {
+        let _ = writeln!(text, "NOT ASKED: {reason}");
+    }
+    text
+}
+
+fn divergence_row(range: &DivergentRange) -> Vec<String> {
+    vec![
+        range.topic.clone(),
+        range.partition.to_string(),
+        range.cluster.clone(),
+        range.generation.to_string(),
+        range.from_offset.to_string(),
+        range.to_offset.to_string(),
+        range.logical_from.to_string(),
+        range.records.to_string(),
+        range.aborted_records.to_string(),
+        range.bytes.to_string(),
+        range.state.name().to_owned(),
+    ]
 }
 
 pub(super) fn reload(report: &ReloadReport) -> String {

@@ -3,13 +3,14 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use super::Coordinator;
 use crate::admin::control::Answer;
 use crate::admin::types::{
-    CutoverRequest, PhaseDone, ReloadReport, Report, Status, TranslateQuery, Translation, UtcMillis, VerifyReport,
-    VerifySummary,
+    CutoverRequest, Divergence, DivergenceRequest, ExportQuery, PhaseDone, ReloadReport, Report, Status,
+    TranslateQuery, Translation, UtcMillis, VerifyReport, VerifySummary,
 };
 use crate::admin::{Control, ControlError};
 use crate::config::Config;
@@ -84,6 +85,22 @@ impl Control for Operator {
             let end = self.0.active_end(&query.topic, query.partition).await;
             self.0.translate_now(query, end)
         })
+    }
+
+    fn divergence(&self) -> Answer<'_, Divergence> {
+        Box::pin(async { Ok(self.0.divergence_now(&DivergenceRequest::default()).await) })
+    }
+
+    fn export(&self, query: ExportQuery) -> Answer<'_, mpsc::Receiver<Bytes>> {
+        Box::pin(self.0.export_range(query))
+    }
+
+    fn reinject(&self, request: DivergenceRequest) -> Answer<'_, Divergence> {
+        Box::pin(async move { self.0.reinject_ranges(&request).await })
+    }
+
+    fn discard(&self, request: DivergenceRequest) -> Answer<'_, Divergence> {
+        Box::pin(async move { self.0.discard_ranges(&request).await })
     }
 
     fn reload(&self) -> Answer<'_, ReloadReport> {

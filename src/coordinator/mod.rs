@@ -2,10 +2,11 @@
 //! copying), carries out cutovers, answers operators.
 //!
 //! `start` finds out who is active, `generation` runs what belongs to one generation, `cutover` drives the pure state
-//! machine, `house` is what connections ask, `control` what operators ask.
+//! machine, `divergence` deals with what a failover left behind, `house` is what connections ask, `control` what operators ask.
 
 mod control;
 mod cutover;
+mod divergence;
 mod generation;
 mod house;
 mod start;
@@ -71,6 +72,7 @@ pub struct Coordinator {
     phase: Mutex<Phase>,
     reports: Mutex<Vec<Report>>,
     last_verify: Mutex<Option<VerifySummary>>,
+    divergences: divergence::Divergences,
     /// Why clients are not served yet.
     not_ready: Mutex<Vec<String>>,
     /// Set by an operator's failover while the start still waits for proof of who is active.
@@ -108,6 +110,7 @@ impl Coordinator {
             phase: Mutex::new(Phase::Steady),
             reports: Mutex::default(),
             last_verify: Mutex::default(),
+            divergences: divergence::Divergences::default(),
             not_ready: Mutex::new(vec!["the proxy is starting".into()]),
             decided: Notify::new(),
             ready: AtomicBool::new(false),

@@ -319,6 +319,7 @@ impl Coordinator {
                 partition.set_stamped();
             }
         }
+        self.divergences.restore(image.divergences());
         let mut slots = self.slots.lock();
         for ix in ClusterIx::BOTH {
             slots[ix.ix()] = image.brokers(self.name(ix));

@@ -3,9 +3,11 @@
 
 mod epochs;
 mod map;
+mod masked;
 
 pub use epochs::{EPOCH_BITS, generation_of, real_epoch, virtual_epoch};
 pub use map::{OffsetMap, Run};
+pub use masked::{Masked, Retired};
 
 use crate::model::{ClusterIx, Generation};
 
@@ -15,6 +17,8 @@ pub struct PartitionOffsets {
     maps: [OffsetMap; 2],
     /// (generation, first logical offset of that generation), rising in both; the first entry is the partition's birth.
     cuts: Vec<(Generation, i64)>,
+    /// Where each cutover left the cluster that it retired, in order of generation.
+    retired: Vec<Retired>,
 }
 
 impl PartitionOffsets {
@@ -26,8 +30,8 @@ impl PartitionOffsets {
     }
 
     /// Puts together what was stored.
-    pub fn restore(maps: [OffsetMap; 2], cuts: Vec<(Generation, i64)>) -> Self {
-        PartitionOffsets { maps, cuts }
+    pub fn restore(maps: [OffsetMap; 2], cuts: Vec<(Generation, i64)>, retired: Vec<Retired>) -> Self {
+        PartitionOffsets { maps, cuts, retired }
     }
 
     pub fn map(&self, cluster: ClusterIx) -> &OffsetMap {
@@ -70,6 +74,17 @@ impl PartitionOffsets {
         map.close_at_cluster(cut.to_end);
         map.append(cut.logical, cut.to_end, Run::OPEN);
         self.cuts.push((cut.generation, cut.logical));
+        self.retired.push(Retired::by(cut));
+    }
+
+    /// Where the last cutover left `cluster`, if it was the one that it retired.
+    pub fn retired(&self, cluster: ClusterIx) -> Option<Retired> {
+        self.retired.last().copied().filter(|r| r.cluster == cluster)
+    }
+
+    /// The ranges of `cluster`'s log that lost their names at a cutover, oldest first. Empty ones are left out.
+    pub fn masked(&self, cluster: ClusterIx) -> Vec<Masked> {
+        masked::ranges(self.map(cluster), &self.cuts, &self.retired, cluster)
     }
 }
 
@@ -85,6 +100,8 @@ pub struct Cut {
     pub to_end: i64,
     /// Offset of the old active cluster behind the last record that crossed; what lies above is masked.
     pub from_end: i64,
+    /// A switchover: the old cluster's log ended at `from_end` when no client could write any more.
+    pub planned: bool,
 }
 
 #[cfg(test)]
@@ -99,7 +116,7 @@ mod tests {
         let mut p = PartitionOffsets::born(EAST, 0);
         p.map_mut(WEST).append(100, 0, 50); // east began at 100 (retention)
         // failover: clients saw up to 160, the standby has up to 150
-        p.cut(&Cut { generation: 1, to: WEST, logical: 160, to_end: 50, from_end: 150 });
+        p.cut(&Cut { generation: 1, to: WEST, logical: 160, to_end: 50, from_end: 150, planned: false });
         assert_eq!(p.map(WEST).to_logical(49), Some(149));
         assert_eq!(p.map(WEST).to_logical(50), Some(160));
         assert_eq!(p.map(EAST).to_logical(149), Some(149));
@@ -109,7 +126,7 @@ mod tests {
         assert_eq!(p.generation_end(1), None);
         assert_eq!(p.generation(), 1);
         let before = p.clone();
-        p.cut(&Cut { generation: 1, to: WEST, logical: 160, to_end: 50, from_end: 150 });
+        p.cut(&Cut { generation: 1, to: WEST, logical: 160, to_end: 50, from_end: 150, planned: false });
         assert_eq!(p, before, "applying the same cut twice changes nothing");
     }
 
@@ -118,10 +135,10 @@ mod tests {
         let mut p = PartitionOffsets::born(EAST, 0);
         p.map_mut(WEST).append(0, 0, 10);
         p.map_mut(WEST).append(11, 10, 5); // a transaction marker at 10
-        p.cut(&Cut { generation: 1, to: WEST, logical: 17, to_end: 15, from_end: 17 });
+        p.cut(&Cut { generation: 1, to: WEST, logical: 17, to_end: 15, from_end: 17, planned: true });
         // west wrote 3 (17..20), copied to east behind its own marker at 16
         p.map_mut(EAST).append(17, 17, 3);
-        p.cut(&Cut { generation: 2, to: EAST, logical: 20, to_end: 20, from_end: 18 });
+        p.cut(&Cut { generation: 2, to: EAST, logical: 20, to_end: 20, from_end: 18, planned: true });
         for (logical, east, west) in [(9, 9, 9), (11, 11, 10), (15, 15, 14), (17, 17, 15), (19, 19, 17)] {
             assert_eq!(p.map(EAST).to_cluster(logical), Some(east));
             assert_eq!(p.map(WEST).to_cluster(logical), Some(west));

@@ -7,6 +7,7 @@ mod connection;
 mod fetch;
 mod gate;
 mod inbox;
+mod inject;
 mod local;
 mod pending;
 mod produce;
@@ -14,6 +15,7 @@ mod replies;
 mod server;
 
 pub use gate::{Gate, GateState};
+pub use inject::{InjectError, produce as inject};
 pub use pending::Reply;
 pub use server::Server;
 

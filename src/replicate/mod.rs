@@ -73,7 +73,8 @@ impl Streams {
         let writer = writer::Writer::new(standby.clone(), tasks.clone(), stop.clone());
         let direction = Arc::new(Direction { generation, from, active, standby, names, catalog, store, writer });
         let streams = Arc::new(Streams { direction: direction.clone(), running: Mutex::default(), tasks, stop });
-        streams.spawn(poll::run(direction));
+        streams.spawn(poll::run(direction.clone()));
+        streams.spawn(poll::watch_copies(direction));
         streams
     }
 

@@ -3,6 +3,8 @@
 //! The offset map is stored before any append that changes it, so the standby's log end alone says what is there: the map
 //! up to that end is exact, whoever died when.
 
+mod tail;
+
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -29,6 +31,17 @@ pub enum OpenError {
 pub struct Opened {
     pub cursor: Cursor,
     pub stamp: StampState,
+    /// To be stored before anything else: where the copy goes on behind what has no logical name.
+    pub begin: Option<Begin>,
+}
+
+/// A new run of the standby's map at the end of its log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Begin {
+    /// Standby offset at which the copy so far ends; up to `at` the log is masked.
+    pub ends: i64,
+    pub logical: i64,
+    pub at: i64,
 }
 
 /// Ends of one log.
@@ -57,6 +70,7 @@ pub async fn open(direction: &Direction, partition: &Partition) -> Result<Opened
     }
     let offsets = partition.offsets.read().clone();
     let (from, to) = (offsets.map(direction.from), offsets.map(direction.to()));
+    let mut begin = None;
     let logical = if to.is_empty() {
         if standby.end > standby.start {
             return Err(OpenError::Diverged(format!(
@@ -66,18 +80,39 @@ pub async fn open(direction: &Direction, partition: &Partition) -> Result<Opened
             )));
         }
         from.position_out(active.start)
-    } else {
-        let open_ended = to.cluster_end() == i64::MAX;
+    } else if to.cluster_end() == i64::MAX {
+        // Markers of transactions that were open when this cluster was retired may come behind the copy at any time.
+        let run = to.runs().last().map_or(0, |run| run.cluster);
+        let low = standby.start.max(run);
+        let ends = tail::records_end(&direction.standby, tp, low, standby.end).await.map_err(OpenError::NotYet)?;
+        let mut filled = to.clone();
+        filled.close_at_cluster(ends);
+        if ends > standby.start {
+            let copy = Log { start: standby.start, end: ends };
+            let known = partition.progress().standby_end;
+            let name = direction.standby_name();
+            let foreign = |error| tail::name_the_foreign(error, name, known, ends);
+            compare_tails(direction, tp, &filled, from, copy, active).await.map_err(foreign)?;
+        }
+        let logical = filled.logical_end();
+        begin = (ends < standby.end).then_some(Begin { ends, logical, at: standby.end });
+        logical
+    } else if standby.end < to.cluster_end() {
+        // The log ends below what it had: what is missing there is copied again.
         let mut filled = to.clone();
         filled.close_at_cluster(standby.end);
-        if open_ended && standby.end > standby.start {
-            compare_tails(direction, tp, &filled, from, standby, active).await?;
+        filled.logical_end()
+    } else {
+        // Behind a cut that this cluster lost, copying begins at the generation's first offset, at once under a run of its
+        // own: from now on what the log holds behind this place is the copy, or somebody else's.
+        let ends = to.cluster_end();
+        if offsets.retired(direction.to()).is_some_and(|r| r.planned) {
+            tail::refuse_writes_after_switchover(direction, tp, ends.max(standby.start), standby.end).await?;
         }
-        // Behind a cut that this cluster lost, copying begins at the generation's first offset.
-        // If its log ends even below what it had, what is missing there is copied again.
-        let whole = !open_ended && standby.end >= to.cluster_end();
-        let cut = offsets.cuts().last().filter(|_| whole).map_or(0, |&(_, logical)| logical);
-        filled.logical_end().max(cut)
+        let cut = offsets.cuts().last().map_or(0, |&(_, logical)| logical);
+        let logical = to.logical_end().max(cut);
+        begin = Some(Begin { ends, logical, at: standby.end });
+        logical
     };
     let next = from.position_in(logical);
     if next > active.end {
@@ -91,7 +126,7 @@ pub async fn open(direction: &Direction, partition: &Partition) -> Result<Opened
         tracing::warn!(%tp, from = next, to = active.start, "the active cluster has deleted records before they were copied");
     }
     let cursor = Cursor { active_next: next.max(active.start), standby_end: standby.end };
-    Ok(Opened { cursor, stamp })
+    Ok(Opened { cursor, stamp, begin })
 }
 
 async fn log(cluster: &Cluster, tp: &TopicPartition) -> Result<Log, String> {

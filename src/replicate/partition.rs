@@ -16,10 +16,11 @@ use in_sync::Return;
 use pipeline::Behind;
 
 use super::Direction;
-use super::open::{OpenError, Opened, open};
+use super::open::{Begin, OpenError, Opened, open};
 use super::writer::Outcome;
 use crate::admin::metrics::{self, TeeResult};
 use crate::catalog::{Partition, StreamState};
+use crate::offsets::{OffsetMap, Run};
 use crate::records::Batches;
 use crate::state::records::RUNS_PER_RECORD;
 use crate::state::{Key, MapRecord};
@@ -63,8 +64,9 @@ struct Stream {
 pub async fn run(direction: Arc<Direction>, partition: Arc<Partition>) {
     let mut pause = RETRY_WAIT.0;
     while !partition.is_retired() {
+        partition.take_standby_seen();
         match open(&direction, &partition).await {
-            Ok(Opened { cursor, stamp }) => {
+            Ok(Opened { cursor, stamp, begin }) => {
                 pause = RETRY_WAIT.0;
                 let mut stream = Stream {
                     direction: direction.clone(),
@@ -74,6 +76,13 @@ pub async fn run(direction: Arc<Direction>, partition: Arc<Partition>) {
                     back: Return::default(),
                     behind: Behind::default(),
                 };
+                if let Some(Begin { ends, logical, at }) = begin {
+                    let run = |map: &mut OffsetMap| {
+                        map.close_at_cluster(ends);
+                        map.append(logical, at, Run::OPEN);
+                    };
+                    stream.store_map(run).await;
+                }
                 stream.publish();
                 match stream.pump().await {
                     Stop::Reopen(reason) => {
@@ -139,6 +148,10 @@ impl Stream {
                 continue;
             }
             if end <= next {
+                // Nothing of this stream is under way, so what the standby has beyond is not its own.
+                if self.partition.take_standby_seen().is_some_and(|seen| seen > self.cursor.standby_end) {
+                    return Stop::Reopen("the standby's log does not end where this stream left it".into());
+                }
                 self.level();
                 self.behind = Behind::default();
                 let woken = self.partition.woken();
@@ -237,7 +250,7 @@ impl Stream {
 
     async fn execute(&mut self, plan: Plan) -> Result<(), Stop> {
         if !plan.breaks.is_empty() {
-            self.store_breaks(&plan.breaks).await;
+            self.store_map(|map| apply_breaks(map, &plan.breaks)).await;
         }
         self.keep_up(&plan.appends).await;
         let stamped = self.partition.is_stamped();
@@ -266,14 +279,14 @@ impl Stream {
         self.publish();
     }
 
-    /// Stores where the map breaks on the standby itself before anything lands there, as often as it takes.
-    async fn store_breaks(&self, breaks: &[(i64, i64)]) {
+    /// Changes the standby's map and stores that on the standby itself, as often as it takes: before anything lands there.
+    async fn store_map(&self, change: impl FnOnce(&mut OffsetMap)) {
         let (to, tp) = (self.direction.to(), &self.partition.tp);
         let (map, first_changed) = {
             let mut offsets = self.partition.offsets.write();
             let map = offsets.map_mut(to);
             let before = map.runs().len();
-            apply_breaks(map, breaks);
+            change(map);
             (map.clone(), before.min(map.runs().len()).saturating_sub(1) / RUNS_PER_RECORD)
         };
         let store = &self.direction.store;
@@ -372,7 +385,10 @@ impl Stream {
             ));
         }
         Stop::Diverged(format!(
-            "a batch landed at the standby's offset {base} instead of {expected}: somebody else writes to the copy"
+            "a batch landed at the standby's offset {base} instead of {expected}: somebody else wrote {} records to the copy \
+             on {}, from its offset {expected} on",
+            base - expected,
+            self.direction.standby_name(),
         ))
     }
 

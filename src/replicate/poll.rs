@@ -13,6 +13,38 @@ use crate::upstream::OffsetSpec;
 /// How late the stream may learn of a record that bypassed the proxy.
 const INTERVAL: Duration = Duration::from_millis(250);
 
+/// How late a stream may learn that somebody else changes its copy.
+const STANDBY_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Looks at the ends of the copies: a stream with nothing to append would not notice that somebody else writes there, or
+/// that the copy is gone.
+pub async fn watch_copies(direction: Arc<Direction>) {
+    let mut tick = tokio::time::interval(STANDBY_INTERVAL);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        let open = |p: &Arc<Partition>| p.mode() != TeeMode::Off && p.progress().standby_end >= 0;
+        let before: Vec<(Arc<Partition>, i64)> = {
+            let partitions = direction.catalog.partitions().into_iter().filter(open);
+            partitions.map(|p| (p.clone(), p.progress().standby_end)).collect()
+        };
+        if before.is_empty() {
+            continue;
+        }
+        let tps: Vec<TopicPartition> = before.iter().map(|(p, _)| p.tp.clone()).collect();
+        let Ok(ends) = direction.standby.list_offsets(&tps, OffsetSpec::Latest).await else { continue };
+        for (partition, known) in before {
+            match ends.get(&partition.tp) {
+                // Below what was there before it was asked: records are gone.
+                Some(Ok(end)) if *end < known => partition.see_standby_end(i64::MAX),
+                // An append of the stream may be under way: it compares again when there is none.
+                Some(Ok(end)) if *end > partition.progress().standby_end => partition.see_standby_end(*end),
+                _ => {}
+            }
+        }
+    }
+}
+
 pub async fn run(direction: Arc<Direction>) {
     let mut tick = tokio::time::interval(INTERVAL);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);

@@ -14,6 +14,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::admin::metrics;
 use crate::model::TopicPartition;
 use crate::upstream::{Cluster, ProducedPartition, UpstreamError};
 
@@ -125,6 +126,9 @@ async fn send(standby: &Cluster, leader: i32, request: Vec<Job>) {
         Ok(mut produced) => {
             for job in request {
                 if let Some(outcome) = produced.remove(&job.tp) {
+                    if outcome.error == 0 {
+                        metrics::stream_bytes(standby.name()).increment(job.batch.len() as u64);
+                    }
                     let _ = job.done.send(Ok(outcome));
                 }
             }

@@ -4,9 +4,11 @@ use std::collections::{BTreeMap, HashMap};
 
 use serde_json::Value;
 
-use super::records::{CutRecord, GenerationRecord, InSyncRecord, Key, MapRecord, Owner, Stored, TopicRecord};
+use super::records::{
+    CutRecord, DivergenceRecord, GenerationRecord, InSyncRecord, Key, MapRecord, Owner, Stored, TopicRecord,
+};
 use crate::model::{ClusterIx, Generation};
-use crate::offsets::{Cut, OffsetMap, PartitionOffsets};
+use crate::offsets::{Cut, OffsetMap, PartitionOffsets, Retired};
 
 /// The newest copy of every record.
 #[derive(Clone, Debug, Default)]
@@ -95,6 +97,12 @@ impl Image {
         self.records.iter().filter_map(report).collect()
     }
 
+    /// What was done with masked ranges.
+    pub fn divergences(&self) -> Vec<(Key, DivergenceRecord)> {
+        let known = self.records.keys().filter(|key| matches!(key, Key::Divergence { .. }));
+        known.filter_map(|key| Some((key.clone(), self.get(key)?))).collect()
+    }
+
     /// The cuts of all committed cutovers by partition, in order of generation. `cluster` finds a cluster by name.
     /// Cuts of a generation that was never committed are ignored.
     pub fn cuts(&self, cluster: impl Fn(&str) -> Option<ClusterIx>) -> HashMap<(String, i32), Vec<Cut>> {
@@ -105,7 +113,7 @@ impl Image {
             let Some(record) = self.get::<CutRecord>(key).filter(|_| generation <= committed) else { continue };
             let Some(to) = cluster(&record.to) else { continue };
             for (topic, partition, logical, to_end, from_end) in record.cuts {
-                let cut = Cut { generation, to, logical, to_end, from_end };
+                let cut = Cut { generation, to, logical, to_end, from_end, planned: record.planned };
                 all.entry((topic, partition)).or_default().push(cut);
             }
         }
@@ -171,7 +179,8 @@ impl Image {
             maps[cluster.ix()] = one.map(cluster).clone();
         }
         known.extend(cuts.iter().filter(|c| c.generation > born.1).map(|c| (c.generation, c.logical)));
-        Ok(PartitionOffsets::restore(maps, known))
+        let retired = cuts.iter().filter(|c| c.generation > born.1).map(Retired::by);
+        Ok(PartitionOffsets::restore(maps, known, retired.collect()))
     }
 }
 

@@ -12,7 +12,8 @@ mod writer;
 
 pub use image::Image;
 pub use records::{
-    CutRecord, GenerationRecord, InSyncRecord, Key, MapRecord, Owner, StampedRecord, Stored, TopicRecord,
+    CutRecord, DivergenceRecord, GenerationRecord, Handling, InSyncRecord, Key, MapRecord, Owner, StampedRecord,
+    Stored, TopicRecord,
 };
 pub use store::{Entry, StateError, Store};
 pub use writer::Superseded;

@@ -46,6 +46,12 @@ pub enum Key {
     Report {
         generation: Generation,
     },
+    Divergence {
+        cluster: String,
+        topic: String,
+        partition: i32,
+        generation: Generation,
+    },
 }
 
 impl Key {
@@ -60,6 +66,9 @@ impl Key {
             Key::InSync { topic, partition } => format!("in-sync/{topic}/{partition}"),
             Key::Stamped { topic, partition } => format!("stamped/{topic}/{partition}"),
             Key::Report { generation } => format!("report/{generation}"),
+            Key::Divergence { cluster, topic, partition, generation } => {
+                format!("divergence/{cluster}/{topic}/{partition}/{generation}")
+            }
         }
     }
 
@@ -83,6 +92,12 @@ impl Key {
             "in-sync" => Key::InSync { topic: next()?, partition: next()?.parse().ok()? },
             "stamped" => Key::Stamped { topic: next()?, partition: next()?.parse().ok()? },
             "report" => Key::Report { generation: next()?.parse().ok()? },
+            "divergence" => Key::Divergence {
+                cluster: next()?,
+                topic: next()?,
+                partition: next()?.parse().ok()?,
+                generation: next()?.parse().ok()?,
+            },
             _ => return None,
         };
         parts.next().is_none().then_some(key)
@@ -185,6 +200,9 @@ impl MapRecord {
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
 pub struct CutRecord {
     pub to: String,
+    /// A switchover; `false` for a failover and in records of before this was stored.
+    #[serde(default)]
+    pub planned: bool,
     pub cuts: Vec<(String, i32, i64, i64, i64)>,
 }
 
@@ -200,6 +218,40 @@ pub struct InSyncRecord {
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
 pub struct StampedRecord {
     pub from: i64,
+}
+
+/// What an operator had done with a masked range.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+pub enum Handling {
+    /// Its records are being written again, or were when the proxy ended.
+    Reinjecting,
+    Reinjected,
+    Discarded,
+}
+
+/// A masked range that is dealt with (`Key::Divergence` names it by the generation whose cutover left it behind). While it is
+/// re-injected this is the place to go on from: everything below `next` is stored on the active cluster for certain.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
+pub struct DivergenceRecord {
+    pub handling: Handling,
+    /// Unix milliseconds.
+    pub at_ms: i64,
+    /// Offset of the retired cluster of the next record to be written.
+    #[serde(default)]
+    pub next: i64,
+    /// Sequence number that this record gets, under the producer id of the range.
+    #[serde(default)]
+    pub sequence: i32,
+    /// Logical offset at or above which it is stored, if it is.
+    #[serde(default)]
+    pub logical: i64,
+    /// The active generation in which this was written.
+    #[serde(default)]
+    pub written_in: Generation,
+    /// Records written so far.
+    #[serde(default)]
+    pub records: u64,
 }
 
 #[cfg(test)]
@@ -220,6 +272,7 @@ mod tests {
             Key::InSync { topic: t(), partition: 0 },
             Key::Stamped { topic: t(), partition: 2 },
             Key::Report { generation: 7 },
+            Key::Divergence { cluster: "east".into(), topic: t(), partition: 3, generation: 7 },
         ] {
             assert_eq!(Key::decode(&key.encode()), Some(key));
         }

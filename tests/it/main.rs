@@ -7,6 +7,7 @@ mod commits;
 mod copy;
 mod cutover;
 mod disposable;
+mod divergence;
 mod far;
 mod groups;
 mod house;

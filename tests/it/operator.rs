@@ -18,20 +18,20 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const NOWHERE: [(&str, &str); 2] = [("east", "127.0.0.1:7"), ("west", "127.0.0.1:9")];
 
 /// What a command said.
-struct Said {
-    exit: i32,
-    out: String,
-    err: String,
+pub struct Said {
+    pub exit: i32,
+    pub out: String,
+    pub err: String,
 }
 
 impl Said {
-    fn json(&self) -> Value {
+    pub fn json(&self) -> Value {
         serde_json::from_str(&self.out).unwrap_or_else(|e| panic!("{e}: {}", self.out))
     }
 }
 
 /// Runs a command of the program; `admin` is where the API is.
-fn run(proxy: &mut Proxy, arguments: &str) -> Said {
+pub fn run(proxy: &mut Proxy, arguments: &str) -> Said {
     let admin = proxy.admin();
     let mut command = Command::new(&proxy.spec_mut().binary);
     command.args(arguments.split(' ')).env("KAFKA_STANDBY_ADMIN", admin).stdin(Stdio::null());
@@ -40,7 +40,7 @@ fn run(proxy: &mut Proxy, arguments: &str) -> Said {
     Said { exit: output.status.code().expect("an exit code"), out: text(&output.stdout), err: text(&output.stderr) }
 }
 
-fn assert_exit(proxy: &mut Proxy, arguments: &str, exit: i32) -> Said {
+pub fn assert_exit(proxy: &mut Proxy, arguments: &str, exit: i32) -> Said {
     let said = run(proxy, arguments);
     assert_eq!(said.exit, exit, "{arguments}\n{}\n{}", said.out, said.err);
     if exit != 0 {

@@ -33,7 +33,7 @@ impl Drive<'_> {
         for (part, chunk) in self.cuts.chunks(CUTS_PER_RECORD).enumerate() {
             let cuts =
                 chunk.iter().map(|(p, c)| (p.tp.topic.to_string(), p.tp.partition, c.logical, c.to_end, c.from_end));
-            let record = CutRecord { to: to.into(), cuts: cuts.collect() };
+            let record = CutRecord { to: to.into(), planned: self.kind == Kind::Switchover, cuts: cuts.collect() };
             entries.push(store.entry_in(generation, &Key::Cut { generation, part }, &record));
         }
         if self.kind == Kind::Failover {

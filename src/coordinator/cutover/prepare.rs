@@ -112,6 +112,7 @@ impl Drive<'_> {
                 logical: logical.max(partition.exposed()),
                 to_end: progress.standby_end,
                 from_end: end.max(progress.replicated),
+                planned: true,
             };
             self.cuts.push((partition, cut));
         }
@@ -183,7 +184,7 @@ impl Drive<'_> {
             let seen = partition.exposed().max(logical_end);
             let logical = if known { seen } else { seen.saturating_add(UNKNOWN_JUMP) };
             self.note_lost(&partition, logical_end, known);
-            let cut = Cut { generation, to, logical, to_end, from_end };
+            let cut = Cut { generation, to, logical, to_end, from_end, planned: false };
             self.cuts.push((partition, cut));
         }
         Event::Succeeded
