@@ -143,8 +143,7 @@ pub fn tee_batches(result: TeeResult) -> &'static Counter {
     slot.get_or_init(|| counter!("kafka_standby_tee_batches_total", "result" => label))
 }
 
-/// Bytes of batches that streams appended to a cluster while it was the standby, for the caller to keep:
-/// `stream_bytes_total{cluster}`.
+/// Bytes of batches that streams appended to a cluster while it was the standby: `stream_bytes_total{cluster}`.
 pub fn stream_bytes(cluster: &str) -> Counter {
     counter!("kafka_standby_stream_bytes_total", "cluster" => cluster.to_owned())
 }

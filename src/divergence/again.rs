@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use crate::model::Generation;
 use crate::records::{Batch, BatchError, BatchHeader, DenseError, Fix, Stamp, restamp, split_dense};
-use crate::stream::client_producer_id;
+use crate::stream::{client_id_of, client_producer_id};
 
 /// Sequence numbers wrap from int32 max to 0 (Kafka class DefaultRecordBatch).
 const SEQUENCES: i64 = 1 << 31;
@@ -40,9 +40,9 @@ pub fn advanced(sequence: i32, records: u64) -> i32 {
 }
 
 /// How many records lie between the place that was stored last (`sequence` comes next) and the end of a batch that the log
-/// holds; `None` for one of another producer, or of before that place.
+/// holds, under whichever generation's id; `None` for one of another producer, or of before that place.
 pub fn stored_beyond(header: &BatchHeader, producer_id: i64, sequence: i32) -> Option<u64> {
-    if header.producer_id != producer_id || header.is_control() || header.base_sequence < 0 {
+    if client_id_of(header.producer_id) != producer_id || header.is_control() || header.base_sequence < 0 {
         return None;
     }
     let end = (i64::from(header.last_sequence()) + 1) % SEQUENCES;
@@ -99,7 +99,7 @@ pub fn pieces(
 mod tests {
     use super::*;
     use crate::records::{Codec, NewRecord, Section, build, crc_ok};
-    use crate::stream::is_client_id;
+    use crate::stream::{cluster_producer_id, is_client_id};
 
     fn batch(base: i64, values: &[&str], stamp: Stamp) -> Batch {
         let record = |v: &&'static str| NewRecord { value: Some(v.as_bytes()), timestamp: 7, ..Default::default() };
@@ -158,9 +158,11 @@ mod tests {
 
     #[test]
     fn the_log_tells_how_far_an_attempt_came() {
-        let at = |base_sequence, values: &[&str]| {
-            *batch(0, values, Stamp { producer_id: 77, producer_epoch: 0, base_sequence }).header()
+        let id = producer_id("east", "t", 0, 1);
+        let under = |producer_id, base_sequence, values: &[&str]| {
+            *batch(0, values, Stamp { producer_id, producer_epoch: 0, base_sequence }).header()
         };
+        let at = |base_sequence, values: &[&str]| under(id, base_sequence, values);
         for (header, sequence, want) in [
             (at(10, &["a", "b"]), 10, Some(2)),
             (at(10, &["a", "b"]), 12, None),
@@ -168,9 +170,11 @@ mod tests {
             (at(4, &["a"]), 10, None),
             (at(i32::MAX, &["a", "b"]), i32::MAX - 1, Some(3)),
         ] {
-            assert_eq!(stored_beyond(&header, 77, sequence), want, "{header:?} behind {sequence}");
+            assert_eq!(stored_beyond(&header, id, sequence), want, "{header:?} behind {sequence}");
         }
-        assert_eq!(stored_beyond(&at(10, &["a"]), 78, 10), None);
+        assert_eq!(stored_beyond(&at(10, &["a"]), producer_id("east", "t", 0, 2), 10), None);
+        let later = under(cluster_producer_id(id, 3), 10, &["a"]);
+        assert_eq!(stored_beyond(&later, id, 10), Some(1), "in whichever generation it was written");
         assert_eq!(advanced(i32::MAX, 2), 1);
     }
 }

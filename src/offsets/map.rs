@@ -135,6 +135,13 @@ impl OffsetMap {
         }
     }
 
+    /// The lowest cluster offset at which something may lie that came after the record before `l`: behind that record, so in
+    /// front of a masked range that follows it.
+    pub fn position_behind(&self, l: i64) -> i64 {
+        let run = self.runs.iter().rev().find(|r| r.logical < l);
+        run.map_or(0, |r| r.cluster.saturating_add(r.len.min(l - r.logical)))
+    }
+
     /// Where the next run begins if the logical offset `l` lies before it and in none: there is no record in between.
     pub fn gap_at(&self, l: i64) -> Option<i64> {
         self.at_logical(l).and_then(|(r, inside)| (!inside).then_some(r.logical))
@@ -223,6 +230,14 @@ mod tests {
         assert_eq!(m.runs(), [Run { logical: 20, cluster: 7, len: 1 }]);
         m.forget_below(100);
         assert_eq!(m.logical_end(), 21);
+    }
+
+    #[test]
+    fn behind_a_record_lies_the_masked_range() {
+        let m = map(&[(0, 0, 150), (160, 163, 5)]);
+        for (l, c) in [(0, 0), (1, 1), (150, 150), (155, 150), (160, 150), (161, 164), (170, 168)] {
+            assert_eq!(m.position_behind(l), c, "behind what is before {l}");
+        }
     }
 
     #[test]

@@ -69,8 +69,11 @@ async fn through(
     request.encode(&mut body, VERSION).map_err(|e| e.to_string())?;
     let arrived = match produce::request(context, view, &header, &body.freeze()).await? {
         Taken::Answered(produced) => produce::answered(context, &produced),
-        // By name nothing of the body is the cluster's own.
-        Taken::Forward { context: produced, .. } => {
+        Taken::Forward { context: produced, body: changed } => {
+            let batch = match changed {
+                Some(body) => records(body).ok_or("the request has lost its batch")?,
+                None => batch,
+            };
             let cluster = context.clusters[view.active.ix()].as_ref().ok_or("the active cluster is not configured")?;
             let snapshot = cluster.snapshot().await.map_err(|e| e.to_string())?;
             let leader = snapshot.leader(&tp.topic, tp.partition).map_err(|code| format!("no leader: error {code}"))?;
@@ -89,6 +92,12 @@ async fn through(
     let reply = ProduceResponse::decode(&mut reply, VERSION).map_err(|e| e.to_string())?;
     let mut rows = reply.responses.into_iter().flat_map(|t| t.partition_responses);
     rows.next().ok_or_else(|| "no answer for the partition".into())
+}
+
+/// The batch of the request as the cluster is to get it.
+fn records(mut body: Bytes) -> Option<Bytes> {
+    let request = ProduceRequest::decode(&mut body, VERSION).ok()?;
+    request.topic_data.into_iter().flat_map(|t| t.partition_data).next()?.records
 }
 
 fn answer(index: i32, stored: ProducedPartition) -> PartitionProduceResponse {

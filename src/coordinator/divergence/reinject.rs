@@ -10,6 +10,7 @@ use crate::admin::ControlError;
 use crate::admin::types::{Divergence, DivergenceRequest, DivergentRange, UtcMillis};
 use crate::divergence::again::{self, Piece};
 use crate::divergence::{Class, Reader};
+use crate::model::ClusterIx;
 use crate::proxy::{InjectError, inject};
 use crate::state::{DivergenceRecord, Handling, Key};
 use crate::upstream::OffsetSpec;
@@ -92,7 +93,7 @@ impl Coordinator {
     /// Nothing of the range is stored yet; what will be is at or above the log's end now.
     async fn nothing_stored(&self, range: &Range) -> Result<DivergenceRecord, String> {
         let roles = self.roles().ok_or("the proxy is not ready")?;
-        let end = self.end_of(range).await?;
+        let end = self.end_of(range, roles.active).await?;
         Ok(DivergenceRecord {
             handling: Handling::Reinjecting,
             at_ms: UtcMillis::now().0,
@@ -104,12 +105,11 @@ impl Coordinator {
         })
     }
 
-    /// Where the active cluster's log ends.
-    async fn end_of(&self, range: &Range) -> Result<i64, String> {
-        let roles = self.roles().ok_or("the proxy is not ready")?;
-        let active = self.cluster(roles.active).ok_or("not configured")?;
+    /// Where a cluster's log ends.
+    async fn end_of(&self, range: &Range, cluster: ClusterIx) -> Result<i64, String> {
+        let client = self.cluster(cluster).ok_or("not configured")?;
         let tps = std::slice::from_ref(&range.partition.tp);
-        let mut ends = active.list_offsets(tps, OffsetSpec::Latest).await.map_err(|e| e.to_string())?;
+        let mut ends = client.list_offsets(tps, OffsetSpec::Latest).await.map_err(|e| e.to_string())?;
         match ends.remove(&range.partition.tp) {
             Some(Ok(end)) => Ok(end),
             Some(Err(code)) => Err(format!("{}: Kafka error {code}", range.partition.tp)),
@@ -159,35 +159,27 @@ impl Coordinator {
         record.next = piece.next;
         record.sequence = again::advanced(record.sequence, piece.records);
         record.logical = base;
-        record.written_in = self.roles().map_or(record.written_in, |r| r.generation);
         record.records += piece.records;
+        let generation = self.roles().map_or(record.written_in, |r| r.generation);
+        if std::mem::replace(&mut record.written_in, generation) != generation {
+            // From here on the log to look into is another cluster's.
+            self.keep(&range.key, record).await.map_err(Broken::Again)?;
+        }
         Ok(())
     }
 
-    /// How many records behind the noted place are stored already: on the active cluster, or on one that a failover retired
-    /// since, where they are part of a younger range, with which they will be dealt.
+    /// How many records behind the noted place are stored already. Every batch was written to the cluster that was active
+    /// then, under the range's id; a copy of it may carry the stream's. So after a cutover both clusters' logs are read, with
+    /// what a failover left behind in them: that is part of a younger range, with which it will be dealt.
     async fn stored(&self, range: &Range, record: &DivergenceRecord, producer_id: i64) -> Result<u64, String> {
         let roles = self.roles().ok_or("the proxy is not ready")?;
-        let tp = &range.partition.tp;
-        let end = self.end_of(range).await?;
-        let (from, younger) = {
-            let offsets = range.partition.offsets.read();
-            let younger: Vec<_> = crate::model::ClusterIx::BOTH
-                .into_iter()
-                .flat_map(|c| offsets.masked(c).into_iter().map(move |m| (c, m)))
-                .filter(|(_, m)| m.generation > record.written_in)
-                .collect();
-            (offsets.map(roles.active).position_in(record.logical), younger)
-        };
-        let mut places = vec![(roles.active, from, end)];
-        for (cluster, masked) in younger {
-            let to = masked.to.ok_or("a cluster that was failed over from since then is not back yet")?;
-            places.push((cluster, masked.from, to));
-        }
+        let other = (roles.generation != record.written_in).then_some(roles.active.other());
         let mut most = 0;
-        for (cluster, from, to) in places {
+        for cluster in [roles.active].into_iter().chain(other) {
+            let end = self.end_of(range, cluster).await?;
+            let from = range.partition.offsets.read().map(cluster).position_behind(record.logical);
             let client = self.cluster(cluster).ok_or("not configured")?;
-            let mut reader = Reader::new(client.clone(), tp.clone(), from, to);
+            let mut reader = Reader::new(client.clone(), range.partition.tp.clone(), from, end);
             while let Some(batches) = reader.chunk().await.map_err(|e| e.to_string())? {
                 let beyond = batches
                     .iter()
