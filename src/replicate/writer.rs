@@ -138,7 +138,7 @@ async fn send(standby: &Cluster, leader: i32, request: Vec<Job>, appended: &Coun
             for job in request {
                 if let Some(outcome) = produced.remove(&job.tp) {
                     if outcome.error == 0 {
-                        metrics::stream_bytes(standby.name()).increment(job.batch.len() as u64);
+                        appended.increment(job.batch.len() as u64);
                     }
                     let _ = job.done.send(Ok(outcome));
                 }
