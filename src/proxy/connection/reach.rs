@@ -11,7 +11,11 @@ use crate::proxy::{Entrance, gate};
 
 /// Pause between attempts to reach a cluster of which no broker answers.
 const RETRY: Duration = Duration::from_millis(100);
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// As long as Kafka's clients wait at first (`socket.connection.setup.timeout.ms`): a broker that many connect to at once drops
+/// what its backlog cannot hold, and TCP tries again after 1 s and 3 s.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a cluster gets to show that some broker of it is alive.
+const ALIVE: Duration = Duration::from_secs(2);
 
 impl Connection {
     /// Connects to the broker behind this entrance. While no broker of the cluster answers, the client is kept waiting (a
@@ -21,7 +25,12 @@ impl Connection {
         loop {
             let addresses = self.addresses(view).await?;
             for address in &addresses {
-                match tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await {
+                let connected = tokio::select! {
+                    connected = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(address)) => connected,
+                    _ = gate::closed(&mut watch, view.generation) => return Err(End::Gate),
+                    end = gone(&self.client) => return Err(end),
+                };
+                match connected {
                     Ok(Ok(stream)) => {
                         let _ = stream.set_nodelay(true);
                         return Ok(stream);
@@ -54,7 +63,7 @@ impl Connection {
 
     async fn any_alive(&self, view: &View) -> bool {
         match &self.context.clusters[view.active.ix()] {
-            Some(cluster) => cluster.reachable(CONNECT_TIMEOUT).await,
+            Some(cluster) => cluster.reachable(ALIVE).await,
             None => false,
         }
     }
