@@ -241,6 +241,25 @@ mod tests {
     }
 
     #[test]
+    fn a_stamp_lasts_for_its_generation() {
+        let mut image = Image::default();
+        let key = |partition| Key::Stamped { topic: "t".into(), partition };
+        apply(&mut image, &key(0), 1, 2, json!({"from": 5}));
+        apply(&mut image, &key(3), 2, 3, json!({"from": 9}));
+        assert_eq!(image.stamped(2), [("t".to_string(), 3)]);
+        assert_eq!(image.stamped(3), []);
+    }
+
+    #[test]
+    fn who_claimed_last_owns_the_topic_whatever_the_clocks_say() {
+        let mut image = Image::default();
+        let owner = |pid| json!({"instance": uuid::Uuid::nil(), "host": "h", "pid": pid, "since_ms": 0});
+        apply(&mut image, &Key::Owner, 0, 900, owner(1));
+        apply(&mut image, &Key::Owner, 0, 100, owner(2));
+        assert_eq!(image.owner().map(|o| o.pid), Some(2));
+    }
+
+    #[test]
     fn what_cannot_be_read_is_an_error_not_a_guess() {
         let mut image = Image::default();
         assert!(image.apply(b"generation", Some(b"{")).is_err());
