@@ -63,11 +63,20 @@ pub static CLIENTS: [Known; 15] = [
     client("java-2.1.0", "Java kafka-clients (the oldest that a 4.x broker serves, KIP-896)"),
     client("librdkafka", "librdkafka (confluent-kafka, Python)"),
     client("franz-go", "franz-go (Go)"),
-    client("sarama", "sarama (Go)"),
+    Known { note: "Idempotent with one request at a time, as it insists.", ..client("sarama", "sarama (Go)") },
     client("kafka-python", "kafka-python (Python)"),
     client("aiokafka", "aiokafka (Python)"),
-    client("kafkajs", "KafkaJS (Node.js)"),
-    client("platformatic", "@platformatic/kafka (Node.js)"),
+    Known {
+        note: "No reader outside of a group: the assigned reader is alone in one, and seeks whenever it has joined. \
+               Idempotent with one request at a time.",
+        ..client("kafkajs", "KafkaJS (Node.js)")
+    },
+    Known {
+        note: "Version 1, the last for Node.js 20. No reader outside of a group: the assigned reader is alone in one, with \
+               positions of its own. Requests time out after 5 s, a JoinGroup too; the application then opens another \
+               consumer.",
+        ..client("platformatic", "@platformatic/kafka (Node.js)")
+    },
     transactional("java-txn", "Java kafka-clients, transactions (protocol 2)", 2),
     transactional("java-txn-tv1", "Java kafka-clients, transactions (protocol 1)", 1),
     transactional("franz-go-txn", "franz-go (Go), transactions (protocol 2)", 2),

@@ -129,6 +129,11 @@ impl Program {
         Self { known: prepared.known, task, child, orders, ear: Some(ear), heard, log: log.into() }
     }
 
+    /// Whether it has nothing more to say.
+    pub fn has_ended(&self) -> bool {
+        self.ear.as_ref().is_none_or(|ear| ear.is_finished())
+    }
+
     /// The newest sighting of each role and partition, of what came since `since`; what is missing is named.
     pub fn heard_of_all(&self, since: u64) -> Result<(), String> {
         let heard = locked(&self.heard);

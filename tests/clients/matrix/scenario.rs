@@ -173,7 +173,8 @@ impl Run {
         let held_ms = act();
         let acted = now_ms();
         let start = Instant::now();
-        let resumed = || self.programs.iter().all(|p| p.heard_of_all(acted).is_ok());
+        // There is no waiting for a program that has died; its end is told at the finish.
+        let resumed = || self.programs.iter().all(|p| p.has_ended() || p.heard_of_all(acted).is_ok());
         while start.elapsed() < least || (!resumed() && start.elapsed() < RESUMPTION) {
             thread::sleep(POLL);
         }
@@ -182,7 +183,9 @@ impl Run {
         self.programs.iter_mut().for_each(Program::seek);
         // What the seek does is outside of the windows: over before the next one.
         let (start, sought) = (Instant::now(), now_ms() + SETTLE.as_millis() as u64);
-        while start.elapsed() < RESUMPTION && !self.programs.iter().all(|p| p.heard_of_all(sought).is_ok()) {
+        while start.elapsed() < RESUMPTION
+            && !self.programs.iter().all(|p| p.has_ended() || p.heard_of_all(sought).is_ok())
+        {
             thread::sleep(POLL);
         }
     }
