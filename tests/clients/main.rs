@@ -6,7 +6,7 @@ mod matrix;
 #[path = "../support/mod.rs"]
 mod support;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::thread;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use std::time::Duration;
 use clap::Parser;
 use serde_json::{Value, json};
 
-use matrix::known::{CLIENTS, Known, find};
+use matrix::known::{CLIENTS, Kind, Known, find};
 use matrix::program::{Unprepared, prepare};
 use matrix::scenario::{Results, Rig};
 use matrix::table::{NoRuns, Row, Runs, json as rows_as_json, markdown};
@@ -25,7 +25,7 @@ const LIMIT_EACH: Duration = Duration::from_secs(900);
 /// Every client library through a switchover, a failover and the switchover back
 #[derive(Parser)]
 struct Arguments {
-    /// Clients to run, by the names that --list shows [default: all]
+    /// Clients to run, by the names that --list shows [default: all but those that process in transactions]
     clients: Vec<String>,
     /// Names them and ends
     #[arg(long)]
@@ -33,6 +33,9 @@ struct Arguments {
     /// Records per second of each client
     #[arg(long, default_value_t = 200)]
     rate: u32,
+    /// The proxy's executable [default: the one built beside this runner]
+    #[arg(long)]
+    proxy: Option<PathBuf>,
     /// A client that this machine has no tools for counts as a failure
     #[arg(long)]
     all: bool,
@@ -45,7 +48,7 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let wanted: Vec<&'static Known> = match arguments.clients.as_slice() {
-        [] => CLIENTS.iter().collect(),
+        [] => CLIENTS.iter().filter(|known| known.kind == Kind::Plain).collect(),
         names => match names.iter().map(|name| find(name).ok_or(name)).collect() {
             Ok(known) => known,
             Err(name) => {
@@ -55,7 +58,7 @@ fn main() -> ExitCode {
         },
     };
     interrupt::on_signal_or_after(LIMIT_EACH * u32::try_from(wanted.len()).unwrap_or(u32::MAX));
-    let rows: Vec<Row> = wanted.into_iter().map(|known| run(known, arguments.rate, arguments.all)).collect();
+    let rows: Vec<Row> = wanted.into_iter().map(|known| run(known, &arguments)).collect();
     let text = markdown(&rows);
     println!("\n{text}");
     let kept = if arguments.clients.is_empty() { keep(&rows, &text, arguments.rate) } else { Ok(()) };
@@ -66,14 +69,13 @@ fn main() -> ExitCode {
     if kept.is_err() || broken { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
-/// `all`: a client that is absent breaks the promise too.
-fn run(known: &'static Known, rate: u32, all: bool) -> Row {
+fn run(known: &'static Known, arguments: &Arguments) -> Row {
     println!("==> {} ({})", known.title, known.name);
     let prepared = match prepare(known, false) {
         Ok(prepared) => prepared,
         Err(Unprepared::Absent(reason)) => {
             println!("    NOT RUN: {reason}");
-            return Row { known, outcome: Err(NoRuns { reason, is_failure: all }) };
+            return Row { known, outcome: Err(NoRuns { reason, is_failure: arguments.all }) };
         }
         Err(Unprepared::Failed(reason)) => {
             println!("    BROKEN: {reason}");
@@ -81,8 +83,9 @@ fn run(known: &'static Known, rate: u32, all: bool) -> Row {
         }
     };
     // What cannot be done panics, as in a test: the other clients get their turn all the same.
+    let (rate, proxy) = (arguments.rate, arguments.proxy.clone());
     let both = thread::spawn(move || {
-        let mut rig = Rig::start(rate);
+        let mut rig = Rig::start(rate, known.transaction_version, proxy);
         let first = |mut results: Results| results.remove(0).1;
         let proxied = first(rig.through_the_proxy(std::slice::from_ref(&prepared)));
         Runs { proxied, direct: first(rig.without_a_proxy(&[prepared])) }

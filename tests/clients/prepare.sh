@@ -49,6 +49,34 @@ pom() {
     echo '</dependencies></project>'
 }
 
+# Of the newest version: $1 is the class to run, further jars by Maven.
+java_program() {
+    class=$1
+    shift
+    need java "a Java (openjdk-17-jdk-headless)"
+    need javac "a Java compiler (openjdk-17-jdk-headless)"
+    sources="$here/java/$class.java $here/java/Line.java"
+    # shellcheck disable=SC2086
+    wanted=$(stamp $sources)
+    libs=$(sh "$project/tests/fetch-kafka.sh" 4.3.1)
+    if ! is_ready "$wanted"; then
+        begin
+        mkdir "$work/libs"
+        if [ $# -gt 0 ]; then
+            fetching
+            need mvn "Maven (maven)"
+            pom "$@" >"$work/pom.xml"
+            mvn -q -B -f "$work/pom.xml" dependency:copy-dependencies -DincludeScope=runtime \
+                -DoutputDirectory="$work/libs" >&2
+        fi
+        # shellcheck disable=SC2086
+        javac -nowarn -d "$work/classes" -cp "$work/libs/*:$libs/*" $sources >&2
+        done_with "$wanted"
+    fi
+    printf '%s\n' java -Xmx192m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 \
+        "-Dlog4j2.configurationFile=$here/java/log4j2.properties" -cp "$out/classes:$libs/*:$out/libs/*" "$class"
+}
+
 # Compiled against the client's own jars: the test clusters' for the versions that they run, else fetched by Maven.
 java_client() {
     version=${name#java-}
@@ -129,9 +157,11 @@ node_client() {
 }
 
 case $name in
+java-txn) java_program Exact ;;
+streams) java_program WordCount org.apache.kafka:kafka-streams:4.3.1 ;;
 java-*) java_client ;;
 librdkafka | kafka-python | aiokafka) python_client ;;
-franz-go | sarama) go_client ;;
+franz-go | franz-go-txn | sarama) go_client ;;
 kafkajs | platformatic) node_client ;;
 *)
     echo "no client is called $name" >&2

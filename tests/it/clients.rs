@@ -33,7 +33,7 @@ fn prepared(known: &'static Known) -> Option<Prepared> {
 fn clients_of_several_libraries_ride_through_cutovers() {
     let clients: Vec<Prepared> = CLIENTS.iter().filter_map(prepared).collect();
     assert!(clients.len() >= ALWAYS.len());
-    for (name, judgement) in Rig::start(RATE).through_the_proxy(&clients) {
+    for (name, judgement) in Rig::start(RATE, 2, None).through_the_proxy(&clients) {
         println!("{name}: {judgement:#?}");
         let violations = judgement.violations(|_| STALL_MS);
         assert!(violations.is_empty(), "{name}: {violations:#?}{}", judgement.examples);

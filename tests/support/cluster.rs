@@ -28,12 +28,21 @@ pub struct Spec {
     pub overrides: Vec<(String, String)>,
     /// Options of the brokers' Java that win over the rig's own.
     pub jvm: Vec<String>,
+    /// Finalized feature levels other than this Kafka's newest.
+    pub features: Vec<(String, u16)>,
 }
 
 impl Spec {
     /// One broker of the newest Kafka.
     pub fn new(name: &str) -> Self {
-        Self { name: name.into(), version: Version::V4_3, brokers: 1, overrides: Vec::new(), jvm: Vec::new() }
+        Self {
+            name: name.into(),
+            version: Version::V4_3,
+            brokers: 1,
+            overrides: Vec::new(),
+            jvm: Vec::new(),
+            features: Vec::new(),
+        }
     }
 
     pub fn version(mut self, version: Version) -> Self {
@@ -49,6 +58,12 @@ impl Spec {
     /// Sets options of the brokers' Java.
     pub fn jvm(mut self, options: &[&str]) -> Self {
         self.jvm.extend(options.iter().map(|&option| option.into()));
+        self
+    }
+
+    /// Sets a finalized feature, such as `transaction.version`.
+    pub fn feature(mut self, name: &str, level: u16) -> Self {
+        self.features.push((name.into(), level));
         self
     }
 
@@ -123,11 +138,11 @@ impl Cluster {
     }
 
     fn launch(&mut self) {
-        let (version, cluster_id) = (self.spec.version, new_cluster_id());
+        let (version, cluster_id, features) = (self.spec.version, new_cluster_id(), &self.spec.features);
         thread::scope(|scope| {
             for broker in &self.brokers {
                 let cluster_id = &cluster_id;
-                scope.spawn(move || version.format(&broker.properties, cluster_id));
+                scope.spawn(move || version.format(&broker.properties, cluster_id, features));
             }
         });
         for i in 0..self.brokers.len() {

@@ -52,9 +52,12 @@ impl Version {
     }
 
     /// Formats a broker's data directory.
-    pub fn format(self, properties: &Path, cluster_id: &str) {
+    pub fn format(self, properties: &Path, cluster_id: &str, features: &[(String, u16)]) {
         let mut command = self.java("kafka.tools.StorageTool", "128m");
         command.args(["format", "-t", cluster_id, "-c"]).arg(properties);
+        for (feature, level) in features {
+            command.args(["-f", &format!("{feature}={level}")]);
+        }
         let output = command.output().expect("java starts");
         assert!(
             output.status.success(),

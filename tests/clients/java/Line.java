@@ -19,6 +19,10 @@ final class Line {
             + "\",\"ms\":" + System.currentTimeMillis() + "}");
     }
 
+    static void note(String text) {
+        say("{\"event\":\"note\",\"text\":\"" + text + "\"}");
+    }
+
     static void flushed() {
         say("{\"event\":\"flushed\"}");
     }

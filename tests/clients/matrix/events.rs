@@ -44,6 +44,8 @@ pub enum Event {
     },
     /// The application was handed an error. `fatal`: what `by` does has ended, or a record was given up.
     Error { by: Role, fatal: bool, text: String, ms: u64 },
+    /// Something for the reader of the table.
+    Note { text: String },
     /// After `stop`: everything sent is acknowledged or given up.
     Flushed,
 }
@@ -82,6 +84,7 @@ pub struct Told {
     pub group: Vec<Sighting>,
     pub assigned: Vec<Sighting>,
     pub errors: Vec<AppError>,
+    pub notes: Vec<String>,
     pub flushed: bool,
 }
 
@@ -96,6 +99,7 @@ impl Told {
             Event::Read { by: Role::Assigned, line } => self.assigned.push(sighting(&line)?),
             Event::Read { by: Role::Producer, .. } => return Err(format!("a producer does not read: {line:?}")),
             Event::Error { by, fatal, text, ms } => self.errors.push(AppError { by, fatal, text, ms }),
+            Event::Note { text } => self.notes.push(text),
             Event::Flushed => self.flushed = true,
         }
         Ok(())

@@ -69,6 +69,8 @@ pub struct Judgement {
     pub stalls: Vec<Stall>,
     /// What went wrong with the run itself, such as a program that ended early.
     pub broken: Vec<String>,
+    /// What the program itself had to say.
+    pub notes: Vec<String>,
     /// A few of the faults, for a reader of the results.
     pub examples: String,
 }
@@ -122,6 +124,7 @@ pub fn judge(told: &Told, stored: Vec<Seen>, windows: &[Window]) -> Judgement {
         errors: told.errors.clone(),
         stalls: windows.iter().map(|window| stall(told, window)).collect(),
         broken: Vec::new(),
+        notes: told.notes.clone(),
         examples: group.examples() + &assigned.examples(),
     }
 }

@@ -4,6 +4,7 @@
 #![allow(dead_code)]
 
 pub mod events;
+mod exact;
 pub mod judge;
 pub mod known;
 pub mod program;

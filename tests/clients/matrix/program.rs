@@ -1,6 +1,7 @@
 //! One client program as a process: made ready by prepare.sh, told what to do by lines on its standard input, heard by
 //! lines on its standard output.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;
@@ -18,7 +19,7 @@ const END: Duration = Duration::from_secs(20);
 /// prepare.sh's exit status for "not on this machine", as opposed to a defect.
 const ABSENT: i32 = 3;
 /// How often a condition is looked at.
-const POLL: Duration = Duration::from_millis(20);
+const POLL: Duration = Duration::from_millis(100);
 
 /// Milliseconds since 1970, the clock that programs write down too.
 pub fn now_ms() -> u64 {
@@ -45,7 +46,7 @@ pub enum Unprepared {
 pub fn prepare(known: &'static Known, offline: bool) -> Result<Prepared, Unprepared> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients/prepare.sh");
     let mut command = Command::new("sh");
-    command.arg(script).arg(known.name).stdin(Stdio::null());
+    command.arg(script).arg(known.program()).stdin(Stdio::null());
     if offline {
         command.env("OFFLINE", "1");
     }
@@ -128,6 +129,11 @@ impl Program {
         Self { known: prepared.known, task, child, orders, ear: Some(ear), heard, log: log.into() }
     }
 
+    /// Whether it has nothing more to say.
+    pub fn has_ended(&self) -> bool {
+        self.ear.as_ref().is_none_or(|ear| ear.is_finished())
+    }
+
     /// The newest sighting of each role and partition, of what came since `since`; what is missing is named.
     pub fn heard_of_all(&self, since: u64) -> Result<(), String> {
         let heard = locked(&self.heard);
@@ -143,17 +149,12 @@ impl Program {
         Ok(())
     }
 
-    /// Whether both readers have each partition up to its last acknowledged offset.
+    /// Whether both readers have had every acknowledged record, by name: an output has its own offsets.
     fn caught_up(&self) -> bool {
         let heard = locked(&self.heard);
-        let end = |role, partition| {
-            let of = heard.told.of(role).iter().filter(|s| s.seen.partition == partition);
-            of.map(|s| s.seen.offset).max().unwrap_or(-1)
-        };
-        (0..self.task.partitions).all(|partition| {
-            let goal = end(Role::Producer, partition);
-            end(Role::Group, partition) >= goal && end(Role::Assigned, partition) >= goal
-        })
+        let names = |role| heard.told.of(role).iter().map(|s| s.seen.id).collect::<HashSet<_>>();
+        let (goal, group, assigned) = (names(Role::Producer), names(Role::Group), names(Role::Assigned));
+        goal.is_subset(&group) && goal.is_subset(&assigned)
     }
 
     /// Has the assigned reader take up its stored positions again.

@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use super::exact;
 use super::judge::{Judgement, Window, judge};
+use super::known::Kind;
 use super::program::{Prepared, Program, Task, now_ms};
 use super::pulse::Pulse;
 use crate::support::cluster::{Cluster, Spec};
@@ -47,9 +49,15 @@ pub struct Rig {
 }
 
 impl Rig {
-    pub fn start(rate: u32) -> Self {
-        let [east, west] = Cluster::start_all([Spec::new("east"), Spec::new("west")]);
-        let proxy = Proxy::start(ProxySpec::new(&east, &west, "sync"));
+    /// `transaction_version`: of both clusters. `proxy`: its executable, if not the one of this build.
+    pub fn start(rate: u32, transaction_version: u8, proxy: Option<PathBuf>) -> Self {
+        let spec = |name| Spec::new(name).feature("transaction.version", transaction_version.into());
+        let [east, west] = Cluster::start_all([spec("east"), spec("west")]);
+        let mut spec = ProxySpec::new(&east, &west, "sync");
+        if let Some(binary) = proxy {
+            spec.binary = binary;
+        }
+        let proxy = Proxy::start(spec);
         Self { proxy: Some(proxy), east, west, logs: TempDir::new("clients"), rate }
     }
 
@@ -59,9 +67,7 @@ impl Rig {
 
     /// The programs, together, through the three cutovers. Panics if a cutover cannot be done: that is no client's fault.
     pub fn through_the_proxy(&mut self, clients: &[Prepared]) -> Results {
-        for client in clients {
-            self.east.create_topic(&topic("proxied", client), PARTITIONS, &[]);
-        }
+        create_topics(&self.east, "proxied", clients);
         self.proxy().wait_in_sync(PATIENCE);
         let bootstrap = self.proxy().bootstrap();
         let mut run = Run::start(self, clients, "proxied", &bootstrap);
@@ -85,9 +91,7 @@ impl Rig {
     /// The same programs at one broker, which is killed and started again. Ends the proxy, which would copy.
     pub fn without_a_proxy(&mut self, clients: &[Prepared]) -> Results {
         self.proxy = None;
-        for client in clients {
-            self.east.create_topic(&topic("direct", client), PARTITIONS, &[]);
-        }
+        create_topics(&self.east, "direct", clients);
         let bootstrap = self.east.bootstrap();
         let mut run = Run::start(self, clients, "direct", &bootstrap);
         run.window("quiet", false, QUIET, || None);
@@ -105,6 +109,21 @@ impl Rig {
     fn cluster(&mut self, name: &str) -> &mut Cluster {
         if name == self.east.name() { &mut self.east } else { &mut self.west }
     }
+}
+
+/// What a program reads, and where there is one, what it writes.
+fn create_topics(cluster: &Cluster, kind: &str, clients: &[Prepared]) {
+    for client in clients {
+        let topic = topic(kind, client);
+        cluster.create_topic(&topic, PARTITIONS, &[]);
+        if client.known.kind != Kind::Plain {
+            cluster.create_topic(&output(&topic), PARTITIONS, &[]);
+        }
+    }
+}
+
+fn output(topic: &str) -> String {
+    format!("{topic}-out")
 }
 
 fn topic(kind: &str, client: &Prepared) -> String {
@@ -154,7 +173,8 @@ impl Run {
         let held_ms = act();
         let acted = now_ms();
         let start = Instant::now();
-        let resumed = || self.programs.iter().all(|p| p.heard_of_all(acted).is_ok());
+        // There is no waiting for a program that has died; its end is told at the finish.
+        let resumed = || self.programs.iter().all(|p| p.has_ended() || p.heard_of_all(acted).is_ok());
         while start.elapsed() < least || (!resumed() && start.elapsed() < RESUMPTION) {
             thread::sleep(POLL);
         }
@@ -163,7 +183,9 @@ impl Run {
         self.programs.iter_mut().for_each(Program::seek);
         // What the seek does is outside of the windows: over before the next one.
         let (start, sought) = (Instant::now(), now_ms() + SETTLE.as_millis() as u64);
-        while start.elapsed() < RESUMPTION && !self.programs.iter().all(|p| p.heard_of_all(sought).is_ok()) {
+        while start.elapsed() < RESUMPTION
+            && !self.programs.iter().all(|p| p.has_ended() || p.heard_of_all(sought).is_ok())
+        {
             thread::sleep(POLL);
         }
     }
@@ -173,10 +195,17 @@ impl Run {
         let judged = |program: Program| {
             let (known, topic) = (program.known, program.task.topic.clone());
             let (told, mut broken) = program.finish(PATIENCE);
-            let stored = scan::numbered(bootstrap, &topic, PATIENCE);
-            let stored = stored.inspect_err(|e| broken.push(format!("the log could not be read: {e}")));
-            let judgement = Judgement { broken, ..judge(&told, stored.unwrap_or_default(), &self.windows) };
-            (known.name, judgement)
+            let mut log = |topic: &str| {
+                let stored = scan::numbered(bootstrap, topic, PATIENCE);
+                stored.inspect_err(|e| broken.push(format!("the log could not be read: {e}"))).unwrap_or_default()
+            };
+            let stored = log(&topic);
+            let judgement = match known.kind {
+                Kind::Plain => judge(&told, stored, &self.windows),
+                kind => exact::judge(kind, &told, stored, log(&output(&topic)), &self.windows),
+            };
+            broken.extend(judgement.broken);
+            (known.name, Judgement { broken, ..judgement })
         };
         self.programs.into_iter().map(judged).collect()
     }

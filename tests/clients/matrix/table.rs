@@ -124,6 +124,7 @@ fn notes(text: &mut String, row: &Row) {
         Ok(runs) => {
             lines.extend(row.violations().into_iter().map(|v| format!("**Broken:** {v}.")));
             for (way, judgement) in [("Through the proxy", &runs.proxied), ("Without it", &runs.direct)] {
+                lines.extend(judgement.notes.iter().map(|note| format!("{way}: {note}.")));
                 lines.extend(kinds(&judgement.errors, KINDS).into_iter().map(|kind| format!("{way}: {kind}.")));
                 if way == "Without it" {
                     lines.extend(judgement.broken.iter().map(|what| format!("{way}: {}.", one_line(what))));

@@ -22,15 +22,24 @@ async function startProducer () {
   await producer.close()
 }
 
-// Opens streams until the program is to end. `reopen()` ends the current one.
+// Opens streams until the program is to end; behind an error with a new consumer, since one whose attempt to join its
+// group again has failed tries no more. `reopen()` ends the current stream.
 function reader (role, groupId, options, each) {
-  const consumer = new Consumer({ clientId: role, groupId, bootstrapBrokers })
-  let stream = null
-  const run = async () => {
+  const self = { consumer: null, stream: null, run, reopen: () => self.stream?.close() }
+
+  function connect () {
+    const consumer = new Consumer({ clientId: role, groupId, bootstrapBrokers })
+    // Without this an error ends the whole process, as Node.js has it.
+    consumer.on('error', e => self.stream ? self.stream.destroy(e) : error(role, false, e))
+    return consumer
+  }
+
+  async function run () {
     for (let failed = 0; task.reading; failed++) {
       try {
-        stream = await consumer.consume({ topics: [task.topic], autocommit: false, ...options() })
-        for await (const message of stream) {
+        self.consumer ??= connect()
+        self.stream = await self.consumer.consume({ topics: [task.topic], autocommit: false, ...options() })
+        for await (const message of self.stream) {
           failed = 0
           read(role, message.partition, message.offset, message.value)
           await each(message)
@@ -38,11 +47,15 @@ function reader (role, groupId, options, each) {
       } catch (e) {
         error(role, failed >= ATTEMPTS, e)
         if (failed >= ATTEMPTS) return
+        self.stream = null
+        await self.consumer?.close(true).catch(() => {})
+        self.consumer = null
         await sleep(100)
       }
     }
   }
-  return { consumer, run, reopen: () => stream?.close() }
+
+  return self
 }
 
 const processed = new Map()
@@ -52,7 +65,7 @@ async function commit () {
   const offsets = [...processed].map(([partition, offset]) => ({ topic: task.topic, partition, offset, leaderEpoch: -1 }))
   if (offsets.length === 0) return
   try {
-    await group.consumer.commit({ offsets })
+    await group.consumer?.commit({ offsets })
     processed.clear()
   } catch (e) {
     error('group', false, e)
@@ -81,5 +94,5 @@ group.run()
 assigned.run()
 await obey(producer, assigned.reopen, async () => {
   await commit()
-  await Promise.all([group.consumer.close(true), assigned.consumer.close(true)])
+  await Promise.all([group, assigned].map(reader => reader.consumer?.close(true)))
 })
