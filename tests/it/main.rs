@@ -11,6 +11,7 @@ mod divergence;
 mod far;
 mod groups;
 mod house;
+mod kip848;
 mod lagging;
 #[path = "../clients/matrix/mod.rs"]
 mod matrix;
