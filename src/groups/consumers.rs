@@ -143,14 +143,14 @@ impl Consumers {
         // It has nothing any more. A static member that was started anew takes the place of its former self (KIP-345).
         self.gone(&req.group_id, |id, m| {
             let instance = req.instance_id.as_deref();
-            **id == *req.member_id || (instance.is_some() && m.instance() == instance)
+            *id == *req.member_id || (instance.is_some() && m.instance() == instance)
         });
         Beat::Native
     }
 
     fn leave(&mut self, req: &ConsumerGroupHeartbeatRequest, generation: Generation) -> Beat {
         let joined = self.member(&req.group_id, &req.member_id).map(|m| m.generation >= generation);
-        self.gone(&req.group_id, |id, _| **id == *req.member_id);
+        self.gone(&req.group_id, |id, _| *id == *req.member_id);
         let stage = self.group(&req.group_id).and_then(|g| g.moving.as_ref()).map(|m| m.stage);
         match (joined, stage) {
             // If the proxy has joined it by then, it is taken out again.
@@ -219,7 +219,7 @@ impl Consumers {
             }
             // The coordinator did not take it.
             (false, _) => {
-                self.gone(&req.group_id, |id, _| **id == *req.member_id);
+                self.gone(&req.group_id, |id, _| *id == *req.member_id);
                 Beat::Refuse(FENCED)
             }
         }
@@ -234,8 +234,7 @@ impl Consumers {
         }
         moving.stage = Stage::Joining;
         let old = members.iter().filter(|(_, m)| !m.gone && m.generation < generation);
-        let joiner = |(id, m): (&Box<str>, &Member)| m.subscription.clone().map(|s| (id.to_string(), s));
-        Some(old.filter_map(joiner).collect())
+        Some(old.filter_map(|(id, m)| m.subscription.clone().map(|s| (id.to_string(), s))).collect())
     }
 
     /// What the old members hold; the coordinator may need a moment until it knows whom to give it to.
@@ -276,7 +275,7 @@ impl Consumers {
         let group = &*req.group_id;
         if answer.code != 0 || answer.epoch <= 0 {
             if answer.epoch < 0 || matches!(answer.code, FENCED | UNKNOWN_MEMBER_ID) {
-                self.gone(group, |id, _| **id == *member);
+                self.gone(group, |id, _| *id == *member);
                 self.review(group, at);
             }
             return Shown::default();

@@ -116,7 +116,7 @@ fn members_go_on_when_the_proxy_is_replaced_in_between() {
     rig.west.kill();
     assert_done(&rig.proxy.failover());
     rig.proxy.restart();
-    load.wait_for_more(10_000, MINUTE);
+    load.wait_for_more(20_000, MINUTE);
     let outcome = load.finish(MINUTE);
     let written = outcome.history.clone();
     for verdict in [judge_load(&rig, TOPIC, outcome), judge_java(&rig, TOPIC, written, java)] {

@@ -28,6 +28,7 @@ mod successor;
 #[path = "../support/mod.rs"]
 mod support;
 mod three_brokers;
+mod tools;
 mod upstream;
 mod verify;
 mod versions;

@@ -41,7 +41,7 @@ impl JavaGroup {
         Self { process, directory }
     }
 
-    /// What was said so far. Java's own log lines are left out.
+    /// What was said so far. The client's own log is left out: it warns of what it tries again.
     pub fn said(&self) -> Said {
         let text = fs::read_to_string(self.directory.path().join("java-group.log")).unwrap_or_default();
         let mut said = Said::default();
@@ -50,7 +50,6 @@ impl JavaGroup {
                 Some(("R", record)) => said.records.extend(parse(record)),
                 Some(("E", error)) => said.errors.push(error.to_owned()),
                 Some(("I", notice)) => said.notices.push(notice.to_owned()),
-                _ if line.contains("Exception") || line.contains("error:") => said.errors.push(line.to_owned()),
                 _ => {}
             }
         }

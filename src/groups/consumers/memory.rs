@@ -302,7 +302,7 @@ impl Consumers {
     }
 
     /// These members have nothing any more.
-    pub(super) fn gone(&mut self, group: &str, which: impl Fn(&Box<str>, &Member) -> bool) {
+    pub(super) fn gone(&mut self, group: &str, which: impl Fn(&str, &Member) -> bool) {
         let Some(found) = self.groups.get(group) else { return };
         let ids: Vec<_> = found.members.iter().filter(|(id, m)| which(id, m)).map(|(id, _)| id.clone()).collect();
         for id in ids {
