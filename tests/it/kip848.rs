@@ -10,6 +10,8 @@ use crate::support::proxy::ProxySpec;
 use crate::support::scan;
 
 const MINUTE: Duration = Duration::from_secs(60);
+/// A Java source is compiled first, on a busy machine.
+const JAVA_START: Duration = Duration::from_secs(180);
 const TOPIC: &str = "t";
 
 fn rig(topics: &[&str]) -> Rig {
@@ -87,7 +89,7 @@ fn java_and_librdkafka_members_go_on_over_a_switchover_and_a_failover() {
     let mut rig = rig(&[TOPIC]);
     let load = group_of_three(&rig, TOPIC, Commit::Auto(Duration::from_secs(1)), &[]);
     let java = java_group(&rig, TOPIC, &["auto.commit.interval.ms=1000"]);
-    java.wait_for(3000, MINUTE);
+    java.wait_for(3000, JAVA_START);
     rig.switch();
     load.wait_for_more(10_000, MINUTE);
     rig.proxy.wait_switchable(MINUTE);
@@ -107,7 +109,7 @@ fn members_go_on_when_the_proxy_is_replaced_in_between() {
     let mut rig = rig(&[TOPIC]);
     let load = group_of_three(&rig, TOPIC, Commit::Auto(Duration::from_secs(1)), &[]);
     let java = java_group(&rig, TOPIC, &["auto.commit.interval.ms=1000"]);
-    java.wait_for(3000, MINUTE);
+    java.wait_for(3000, JAVA_START);
     rig.switch();
     rig.proxy.restart();
     load.wait_for_more(20_000, MINUTE);

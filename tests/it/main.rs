@@ -24,6 +24,7 @@ mod retries;
 mod rig;
 mod smoke;
 mod standby_loss;
+mod static_members;
 mod successor;
 #[path = "../support/mod.rs"]
 mod support;
