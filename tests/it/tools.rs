@@ -34,7 +34,7 @@ const QUESTIONS: [(&str, &str, usize); 13] = [
     (OFFSETS, "--topic t", 3),
     (OFFSETS, "--topic t --time earliest", 3),
     (OFFSETS, "--topic t --time max-timestamp", 3),
-    (GROUPS, "--list", 3),
+    (GROUPS, "--list", 2),
     (ALL_GROUPS, "--list", 3),
     (GROUPS, "--describe --group idle", 4),
     (GROUPS, "--describe --group live --offsets", 4),
