@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::{Catalog, Partition, STATE_TOPIC, Topic, VirtualBrokers};
 use crate::model::{ClusterIx, Generation};
-use crate::offsets::{PartitionOffsets, generation_of, real_epoch, virtual_epoch};
+use crate::offsets::{PartitionOffsets, generation_of, member_epoch_in, member_epoch_out, real_epoch, virtual_epoch};
 use crate::records::{Relabel, relabel};
 use crate::rewrite::Translate;
 
@@ -82,6 +82,14 @@ impl Translate for View {
     fn epoch_end(&self, topic: &str, partition: i32, epoch: i32) -> Option<i64> {
         let generation = generation_of(epoch).filter(|&g| g < self.generation)?;
         self.with_offsets(topic, partition, |o| o.generation_end(generation)).flatten()
+    }
+
+    fn member_epoch_in(&self, shown: i32) -> i32 {
+        member_epoch_in(self.generation, shown).unwrap_or(shown)
+    }
+
+    fn member_epoch_out(&self, real: i32) -> i32 {
+        member_epoch_out(self.generation, real)
     }
 
     fn topic_id_in(&self, virtual_id: Uuid) -> Uuid {

@@ -128,6 +128,7 @@ impl Coordinator {
             clusters: coordinator.clusters.clone(),
             advertised: ArcSwap::from_pointee(Advertised::of(&[])),
             rehome: coordinator.rehome.clone(),
+            heartbeats: Arc::default(),
             house: coordinator.clone(),
             connections: AtomicUsize::new(0),
         });

@@ -1,9 +1,12 @@
 //! Consumer groups over a cutover: members are re-homed, committed offsets are kept on the standby.
 //!
-//! `members` has the rules for members of an earlier generation, `rehome` applies them to requests and replies; `sync`
-//! copies committed offsets, `translate` turns them into the standby's.
+//! `members` has the rules for classic members of an earlier generation, `rehome` applies them to requests and replies;
+//! `consumers` and `heartbeats` are the same for KIP-848 members. `sync` copies committed offsets, `translate` turns them
+//! into the standby's.
 
 mod bodies;
+pub mod consumers;
+mod heartbeats;
 pub mod members;
 mod rehome;
 mod standby;
@@ -11,5 +14,6 @@ mod sync;
 mod translate;
 
 pub use bodies::join_reply;
+pub use heartbeats::Heartbeats;
 pub use rehome::{JoinRule, Rehome, group_of_commit};
 pub use sync::{GroupSync, Summary};

@@ -3,7 +3,7 @@
 //!
 //! The new cluster's raw answer to a member of the old one, UNKNOWN_MEMBER_ID, makes eager clients drop their position and
 //! read the last one committed again. So the member is told to rebalance instead, commits its exact position from outside
-//! the group, and joins anew. KIP-848 members do not come through here.
+//! the group, and joins anew. KIP-848 members have [`super::heartbeats`].
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -23,6 +23,7 @@ use tokio::time::{Instant, sleep_until};
 use super::bodies::{self, NO_GENERATION, decode, encode};
 use super::members::{At, Beat, Commit, Join, Joined, Members, Who};
 use crate::catalog::View;
+use crate::offsets::is_marked;
 use crate::proxy::Reply;
 use crate::rewrite;
 use crate::wire::header::RequestHeader;
@@ -109,7 +110,10 @@ impl Rehome {
             JOIN_GROUP => self.join(generation, header, decode(body, version)?).await,
             LEAVE_GROUP => self.leave(generation, version, &decode(body, version)?),
             OFFSET_COMMIT => self.commit(view, version, body),
-            _ => Ok(as_it_is()),
+            key => {
+                let body = rewrite::request(key, version, body, &**view).map_err(|e| e.to_string())?;
+                Ok(JoinRule::Send { body, reply: Reply::Rewrite })
+            }
         }
     }
 
@@ -413,8 +417,10 @@ pub fn group_of_commit(body: &Bytes, version: i16) -> Option<String> {
     Some(commit.group_id.to_string())
 }
 
+/// Whether a commit is a classic member's, as far as it tells.
 fn is_member(commit: &OffsetCommitRequest) -> bool {
-    commit.generation_id_or_member_epoch >= 0 && !commit.member_id.is_empty()
+    let generation = commit.generation_id_or_member_epoch;
+    generation >= 0 && !is_marked(generation) && !commit.member_id.is_empty()
 }
 
 fn as_it_is() -> JoinRule {

@@ -4,10 +4,12 @@
 mod epochs;
 mod map;
 mod masked;
+mod member_epochs;
 
 pub use epochs::{EPOCH_BITS, generation_of, real_epoch, virtual_epoch};
 pub use map::{OffsetMap, Run};
 pub use masked::{Masked, Retired};
+pub use member_epochs::{MEMBER_EPOCH_BITS, is_marked, member_epoch_in, member_epoch_out};
 
 use crate::model::{ClusterIx, Generation};
 

@@ -8,6 +8,7 @@
 //! ```
 //! What was cut is sent again, first, under the next view.
 
+mod members;
 mod reach;
 
 use std::sync::Arc;
@@ -286,7 +287,9 @@ impl Connection {
             | pending::SYNC_GROUP
             | pending::HEARTBEAT
             | pending::LEAVE_GROUP
-            | pending::OFFSET_COMMIT => match self.member_request(&view, &header, &body).await? {
+            | pending::OFFSET_COMMIT
+            | pending::OFFSET_FETCH
+            | pending::CONSUMER_GROUP_HEARTBEAT => match self.member_request(&view, &header, &body).await? {
                 JoinRule::Answer(body) => (Reply::Local(local::frame(&header, &body)), None),
                 JoinRule::Send { body, reply } => (reply, Some(body)),
                 JoinRule::SendAs { version, frame: instead } => {
@@ -309,29 +312,6 @@ impl Connection {
             }
         }
         .map_err(Failure::End)
-    }
-
-    /// Group requests: members of an earlier generation are re-homed, all else goes through with offsets translated.
-    async fn member_request(
-        &mut self,
-        view: &Arc<View>,
-        header: &RequestHeader,
-        body: &Bytes,
-    ) -> Result<JoinRule, Failure> {
-        let mut watch = self.context.gate.watch();
-        let rule = tokio::select! {
-            biased;
-            rule = self.context.rehome.request(view, header, body) => rule?,
-            // What is held here must not hold up the next cutover: it is judged again under the next view.
-            _ = gate::closed(&mut watch, view.generation) => return Err(Failure::End(End::Gate)),
-            end = gone(&self.client) => return Err(Failure::End(end)),
-        };
-        if header.api_key == pending::OFFSET_COMMIT
-            && let Some(group) = crate::groups::group_of_commit(body, header.api_version)
-        {
-            self.context.house.group_committed(&group);
-        }
-        Ok(rule)
     }
 
     /// Sends the client's frame upstream, with another body or as it is. The reply half knows of it first.

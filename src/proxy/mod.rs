@@ -26,7 +26,7 @@ use arc_swap::ArcSwap;
 
 use crate::catalog::Partition;
 use crate::config::Config;
-use crate::groups::Rehome;
+use crate::groups::{Heartbeats, Rehome};
 use crate::upstream::Cluster;
 use crate::wire::versions::Advertised;
 
@@ -68,6 +68,7 @@ pub struct Context {
     pub clusters: [Option<Cluster>; 2],
     pub advertised: ArcSwap<Advertised>,
     pub rehome: Arc<Rehome>,
+    pub heartbeats: Arc<Heartbeats>,
     pub house: Arc<dyn House>,
     pub connections: AtomicUsize,
 }

@@ -296,6 +296,7 @@ async fn leave(context: Arc<Context>, asked: Asked, answer: Answer) -> Result<[B
         Answer::Other(body) => rewrite::response(key, version, &request, &body, &*view).map_err(|e| e.to_string()),
     };
     let out = out.map_err(|reason| bad(key, &reason))?;
+    let out = context.heartbeats.adjust_reply(&view, &header, &request, out);
     let out = context.rehome.adjust_reply(&view, &header, &request, out);
     observe(&context, &view, &header, &request, &out).await;
     metrics::api(key, name_of(key)).seconds.record(started.elapsed());

@@ -1,19 +1,22 @@
-//! ConsumerGroupHeartbeat (key 68, KIP-848): topic ids of owned and of assigned partitions. Subscriptions are names.
+//! ConsumerGroupHeartbeat (key 68, KIP-848): member epochs, topic ids of owned and of assigned partitions. Subscriptions
+//! are names.
 
 use kafka_protocol::messages::{ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse};
 
 use super::Translate;
 use super::ids::{topic_id_in, topic_id_out};
 
-/// Topic ids in.
+/// Topic ids and the member epoch in.
 pub fn request(req: &mut ConsumerGroupHeartbeatRequest, t: &dyn Translate) {
+    req.member_epoch = t.member_epoch_in(req.member_epoch);
     for topic in req.topic_partitions.iter_mut().flatten() {
         topic_id_in(t, &mut topic.topic_id);
     }
 }
 
-/// Topic ids out.
+/// Topic ids and the member epoch out.
 pub fn response(_req: &ConsumerGroupHeartbeatRequest, resp: &mut ConsumerGroupHeartbeatResponse, t: &dyn Translate) {
+    resp.member_epoch = t.member_epoch_out(resp.member_epoch);
     for topic in resp.assignment.iter_mut().flat_map(|a| &mut a.topic_partitions) {
         topic_id_out(t, None, &mut topic.topic_id);
     }
@@ -24,7 +27,7 @@ mod tests {
     use kafka_protocol::messages::consumer_group_heartbeat_request::TopicPartitions as Owned;
     use kafka_protocol::messages::consumer_group_heartbeat_response::{Assignment, TopicPartitions};
 
-    use super::super::tests::{made_up, real_id, to_client, to_cluster, versions, virtual_id};
+    use super::super::tests::{MEMBER_MARK, made_up, real_id, to_client, to_cluster, versions, virtual_id};
     use super::*;
 
     #[test]
@@ -39,6 +42,10 @@ mod tests {
             assert_eq!(to_cluster(version, &owned(virtual_id(1))), owned(real_id(1)), "v{version}");
             let diff = ConsumerGroupHeartbeatRequest::default().with_member_epoch(3);
             assert_eq!(to_cluster(version, &diff), diff, "v{version}");
+            assert_eq!(to_cluster(version, &diff.clone().with_member_epoch(MEMBER_MARK + 3)), diff, "v{version}");
+            let bumped = ConsumerGroupHeartbeatResponse::default().with_member_epoch(4);
+            let shown = bumped.clone().with_member_epoch(MEMBER_MARK + 4);
+            assert_eq!(to_client(version, &diff, &bumped), shown, "v{version}");
 
             let assigned = |id| {
                 let topic = TopicPartitions::default().with_topic_id(id).with_partitions(vec![4]);

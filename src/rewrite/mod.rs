@@ -73,6 +73,12 @@ pub trait Translate: Send + Sync {
     /// generation than the current one; `None` if the epoch is of the current generation (the cluster must be asked).
     fn epoch_end(&self, topic: &str, partition: i32, virtual_epoch: i32) -> Option<i64>;
 
+    /// Virtual epoch of a KIP-848 member -> the coordinator's. One of an earlier generation, and the generation of a classic
+    /// group (which shares a field with it in some requests), stay: the coordinator refuses the first, knows the second.
+    fn member_epoch_in(&self, virtual_epoch: i32) -> i32;
+    /// The coordinator's epoch of a KIP-848 member -> virtual. 0 and below (joining, leaving) stay.
+    fn member_epoch_out(&self, real_epoch: i32) -> i32;
+
     /// Virtual topic id -> real; an unknown id and the zero id are passed through (the cluster answers UNKNOWN_TOPIC_ID).
     fn topic_id_in(&self, virtual_id: Uuid) -> Uuid;
     /// Real topic id -> virtual. `name` is given where the reply has it: a topic seen for the first time is registered.
@@ -138,6 +144,7 @@ pub fn request(api_key: i16, version: i16, body: &Bytes, t: &dyn Translate) -> R
         ApiKey::ListOffsets => ask(version, body, t, list_offsets::request),
         ApiKey::Metadata => ask(version, body, t, metadata::request),
         ApiKey::OffsetCommit => ask(version, body, t, offset_commit::request),
+        ApiKey::OffsetFetch => ask(version, body, t, offset_fetch::request),
         ApiKey::CreateTopics => ask(version, body, t, create_topics::request),
         ApiKey::DeleteTopics => ask(version, body, t, delete_topics::request),
         ApiKey::DeleteRecords => ask(version, body, t, delete_records::request),

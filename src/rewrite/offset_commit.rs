@@ -9,6 +9,7 @@ use super::ids::UNKNOWN_TOPIC_OR_PARTITION;
 
 /// Offsets in, leader epochs to -1: a committed offset is read back on either cluster, an epoch is true on one only.
 pub fn request(req: &mut OffsetCommitRequest, t: &dyn Translate) {
+    req.generation_id_or_member_epoch = t.member_epoch_in(req.generation_id_or_member_epoch);
     req.topics.retain(|topic| !t.hidden(&topic.name));
     for topic in &mut req.topics {
         for p in &mut topic.partitions {
@@ -40,7 +41,7 @@ fn topic_error(topic: &OffsetCommitRequestTopic, code: i16) -> OffsetCommitRespo
 mod tests {
     use kafka_protocol::messages::offset_commit_request::OffsetCommitRequestPartition;
 
-    use super::super::tests::{EPOCH, HIDDEN, made_up, name, to_client, to_cluster, versions};
+    use super::super::tests::{EPOCH, HIDDEN, MEMBER_MARK, made_up, name, to_client, to_cluster, versions};
     use super::*;
 
     fn asked(topic: &str, offset: i64, epoch: i32) -> OffsetCommitRequestTopic {
@@ -63,6 +64,10 @@ mod tests {
     fn positions_in_without_epochs() {
         for version in versions::<OffsetCommitRequest>() {
             let epoch = if version >= 6 { EPOCH } else { -1 };
+            let of_member = |epoch| request_of(Vec::new()).with_generation_id_or_member_epoch(epoch);
+            for (shown, real) in [(MEMBER_MARK + 5, 5), (5, 5), (-1, -1)] {
+                assert_eq!(to_cluster(version, &of_member(shown)), of_member(real), "v{version}");
+            }
             let req = request_of(vec![asked("orders", 1042, epoch), asked(HIDDEN, 5, -1), asked("other", -1, -1)]);
             let want = request_of(vec![asked("orders", 42, -1), asked("other", -1, -1)]);
             assert_eq!(to_cluster(version, &req), want, "v{version}");

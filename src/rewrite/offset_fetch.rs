@@ -1,5 +1,5 @@
-//! OffsetFetch (key 9): committed positions out, for one group (v1-7) or several (v8+, KIP-709). The request has nothing
-//! to translate.
+//! OffsetFetch (key 9): committed positions out, for one group (v1-7) or several (v8+, KIP-709). The request has
+//! only member epochs to translate.
 
 use kafka_protocol::messages::offset_fetch_request::OffsetFetchRequestGroup;
 use kafka_protocol::messages::offset_fetch_response::{
@@ -9,6 +9,13 @@ use kafka_protocol::messages::offset_fetch_response::{
 use kafka_protocol::messages::{OffsetFetchRequest, OffsetFetchResponse};
 
 use super::Translate;
+
+/// Member epochs in (v9, KIP-848).
+pub fn request(req: &mut OffsetFetchRequest, t: &dyn Translate) {
+    for group in &mut req.groups {
+        group.member_epoch = t.member_epoch_in(group.member_epoch);
+    }
+}
 
 /// Offsets out, leader epochs to -1 (see OffsetCommit; the cluster may hold some from commits that passed us by).
 /// Hidden topics show up only where some other client committed for them: they go.
@@ -77,7 +84,7 @@ mod tests {
     use kafka_protocol::protocol::Request;
 
     use super::super::codec::{Side, encode};
-    use super::super::tests::{FakeTranslate, HIDDEN, made_up, name, to_client, versions};
+    use super::super::tests::{FakeTranslate, HIDDEN, MEMBER_MARK, made_up, name, to_client, to_cluster, versions};
     use super::*;
 
     /// v1 names topics, v2-7 may ask for all, v8+ has groups.
@@ -128,6 +135,14 @@ mod tests {
             let body = encode(OffsetFetchRequest::KEY, version, Side::Request, &req).unwrap();
             let sent = super::super::request(OffsetFetchRequest::KEY, version, &body, &FakeTranslate).unwrap();
             assert!(sent.is_none(), "v{version} goes as it is");
+            if version >= 9 {
+                let of_member = |epoch| {
+                    let mut member = req.clone();
+                    member.groups.iter_mut().for_each(|g| g.member_epoch = epoch);
+                    member
+                };
+                assert_eq!(to_cluster(version, &of_member(MEMBER_MARK + 5)), of_member(5));
+            }
             let resp = answered(version, 0, &[("orders", 42, 7), (HIDDEN, 9, 7), ("other", -1, -1)]);
             let want = answered(version, 0, &[("orders", 1042, -1), ("other", -1, -1)]);
             assert_eq!(to_client(version, &req, &resp), want, "v{version}");

@@ -16,6 +16,8 @@ pub(super) const OLD_END: i64 = 777;
 /// A virtual epoch of the current generation: real 7.
 pub(super) const EPOCH: i32 = GENERATION + 7;
 const GENERATION: i32 = 1 << 20;
+/// A member epoch of the current generation is this much above the coordinator's.
+pub(super) const MEMBER_MARK: i32 = 1 << 24;
 
 /// Real brokers 1, 2, 3 are virtual 101, 102, 103 (9 has no virtual identity), logical offsets are 1000 above the
 /// cluster's, the virtual id of a topic is its real one + 0x1000: 0x1001 is `orders`, 0x1002 the hidden one.
@@ -46,6 +48,12 @@ impl Translate for FakeTranslate {
     }
     fn epoch_end(&self, _topic: &str, _partition: i32, epoch: i32) -> Option<i64> {
         (0..GENERATION).contains(&epoch).then_some(OLD_END)
+    }
+    fn member_epoch_in(&self, epoch: i32) -> i32 {
+        if epoch >= MEMBER_MARK { epoch - MEMBER_MARK } else { epoch }
+    }
+    fn member_epoch_out(&self, epoch: i32) -> i32 {
+        if epoch > 0 { epoch + MEMBER_MARK } else { epoch }
     }
     fn topic_id_in(&self, id: Uuid) -> Uuid {
         if id.as_u128() > 0x1000 { Uuid::from_u128(id.as_u128() - 0x1000) } else { id }
@@ -132,7 +140,6 @@ fn every_listed_api_is_dispatched_and_no_other() {
         let outcome = response(key, 0, &Bytes::new(), &Bytes::new(), &FakeTranslate);
         assert_eq!(outcome.is_err(), listed, "reply of API {key}");
         let reply_only = [
-            ApiKey::OffsetFetch,
             ApiKey::FindCoordinator,
             ApiKey::DescribeCluster,
             ApiKey::ConsumerGroupDescribe,

@@ -11,6 +11,7 @@ use super::ids::UNKNOWN_TOPIC_OR_PARTITION;
 
 /// Offsets in, leader epochs to -1 (they are true on one cluster only).
 pub fn request(req: &mut TxnOffsetCommitRequest, t: &dyn Translate) {
+    req.generation_id = t.member_epoch_in(req.generation_id);
     req.topics.retain(|topic| !t.hidden(&topic.name));
     for topic in &mut req.topics {
         for p in &mut topic.partitions {

@@ -11,6 +11,7 @@ mod divergence;
 mod far;
 mod groups;
 mod house;
+mod kip848;
 mod lagging;
 #[path = "../clients/matrix/mod.rs"]
 mod matrix;
@@ -23,10 +24,12 @@ mod retries;
 mod rig;
 mod smoke;
 mod standby_loss;
+mod static_members;
 mod successor;
 #[path = "../support/mod.rs"]
 mod support;
 mod three_brokers;
+mod tools;
 mod upstream;
 mod verify;
 mod versions;

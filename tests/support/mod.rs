@@ -11,6 +11,7 @@ pub mod checker;
 pub mod client;
 pub mod cluster;
 pub mod distance;
+pub mod java_group;
 pub mod kafka;
 pub mod load;
 pub mod ports;

@@ -5,8 +5,8 @@ use kafka_protocol::messages::leave_group_request::MemberIdentity;
 use kafka_protocol::messages::offset_commit_request::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
 use kafka_protocol::messages::offset_fetch_request::OffsetFetchRequestGroup;
 use kafka_protocol::messages::{
-    ConsumerGroupDescribeRequest, DescribeGroupsRequest, GroupId, LeaveGroupRequest, ListGroupsRequest,
-    OffsetCommitRequest, OffsetFetchRequest,
+    ConsumerGroupDescribeRequest, ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse, DescribeGroupsRequest,
+    GroupId, LeaveGroupRequest, ListGroupsRequest, OffsetCommitRequest, OffsetFetchRequest,
 };
 use kafka_protocol::protocol::{Message, Request, VersionRange};
 
@@ -242,6 +242,38 @@ impl Cluster {
                 protocol: GroupProtocol::Consumer,
                 members: members.collect(),
             }))
+        })
+        .await
+    }
+
+    /// A heartbeat of a KIP-848 member, again while the coordinator moves or loads. Other codes are in the reply.
+    pub async fn consumer_group_heartbeat(
+        &self,
+        req: &ConsumerGroupHeartbeatRequest,
+    ) -> Result<ConsumerGroupHeartbeatResponse, UpstreamError> {
+        self.ask_coordinator(&req.group_id, req, ConsumerGroupHeartbeatRequest::VERSIONS, |reply| {
+            match reply.error_code {
+                code::COORDINATOR_LOAD_IN_PROGRESS | code::COORDINATOR_NOT_AVAILABLE | code::NOT_COORDINATOR => {
+                    Err(self.kafka_error("ConsumerGroupHeartbeat", reply.error_code, None))
+                }
+                _ => Ok(reply),
+            }
+        })
+        .await
+    }
+
+    /// (group epoch, epoch of the last assignment that was worked out) of a KIP-848 group; `None` if there is none.
+    pub async fn consumer_group_epochs(&self, group: &str) -> Result<Option<[i32; 2]>, UpstreamError> {
+        let req = ConsumerGroupDescribeRequest::default().with_group_ids(vec![GroupId(name(group))]);
+        self.ask_coordinator(group, &req, ConsumerGroupDescribeRequest::VERSIONS, |reply| {
+            let Some(found) = reply.groups.first() else {
+                return Err(self.error("ConsumerGroupDescribe", Kind::Protocol("the reply is empty".into())));
+            };
+            if found.error_code == code::GROUP_ID_NOT_FOUND {
+                return Ok(None);
+            }
+            self.verdict("ConsumerGroupDescribe", Some((found.error_code, found.error_message.as_deref())))?;
+            Ok(Some([found.group_epoch, found.assignment_epoch]))
         })
         .await
     }

@@ -72,7 +72,7 @@ pub(super) fn start(n: usize, spec: Arc<LoadSpec>, observed: Arc<Observed>) -> J
         Commit::Manual => config.set("enable.auto.commit", "false"),
     };
     for (key, value) in &spec.consumer_config {
-        config.set(key, value);
+        config.set(key, value.replace("{n}", &n.to_string()));
     }
     let manual = spec.commit == Commit::Manual;
     let context = Member { who: who.clone(), manual, observed: observed.clone() };

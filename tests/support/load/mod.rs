@@ -34,7 +34,7 @@ pub struct LoadSpec {
     pub consumers: usize,
     pub group: String,
     pub commit: Commit,
-    /// librdkafka properties that win over the rig's own.
+    /// librdkafka properties that win over the rig's own; `{n}` in a consumer's is its number.
     pub producer_config: Vec<(String, String)>,
     pub consumer_config: Vec<(String, String)>,
 }

@@ -1,0 +1,45 @@
+//! Group requests: members of an earlier generation are brought to the new cluster, all else goes through with offsets
+//! translated.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::{Connection, End, Failure, gone};
+use crate::catalog::View;
+use crate::groups::JoinRule;
+use crate::proxy::{gate, pending};
+use crate::wire::header::RequestHeader;
+
+impl Connection {
+    pub(super) async fn member_request(
+        &mut self,
+        view: &Arc<View>,
+        header: &RequestHeader,
+        body: &Bytes,
+    ) -> Result<JoinRule, Failure> {
+        let mut watch = self.context.gate.watch();
+        let rule = tokio::select! {
+            biased;
+            rule = self.judge_member(view, header, body) => rule?,
+            // What is held here must not hold up the next cutover: it is judged again under the next view.
+            _ = gate::closed(&mut watch, view.generation) => return Err(Failure::End(End::Gate)),
+            end = gone(&self.client) => return Err(Failure::End(end)),
+        };
+        if header.api_key == pending::OFFSET_COMMIT
+            && let Some(group) = crate::groups::group_of_commit(body, header.api_version)
+        {
+            self.context.house.group_committed(&group);
+        }
+        Ok(rule)
+    }
+
+    /// KIP-848 members first: what is not theirs is a classic member's, or nobody's.
+    async fn judge_member(&self, view: &Arc<View>, header: &RequestHeader, body: &Bytes) -> Result<JoinRule, String> {
+        let cluster = self.context.clusters[view.active.ix()].as_ref();
+        match self.context.heartbeats.request(view, cluster, header, body).await? {
+            Some(rule) => Ok(rule),
+            None => self.context.rehome.request(view, header, body).await,
+        }
+    }
+}
