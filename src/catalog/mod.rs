@@ -202,6 +202,14 @@ impl Catalog {
         }
     }
 
+    /// The topic is not on this cluster any more, or another one stands in its place.
+    pub fn forget_real_id(&self, topic: &Topic, cluster: ClusterIx) {
+        if let Some(id) = topic.real_id(cluster) {
+            self.by_real_id[cluster.ix()].remove(&id);
+            topic.set_real_id(cluster, None);
+        }
+    }
+
     /// Forgets a topic (deleted on the active cluster).
     pub fn remove(&self, name: &str) -> Option<Arc<Topic>> {
         let (_, topic) = self.by_name.remove(name)?;

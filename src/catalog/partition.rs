@@ -1,6 +1,7 @@
 //! One partition: the meeting point of client connections (which acknowledge and expose records) and its stream (which
 //! copies them).
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -63,6 +64,9 @@ pub enum InSync {
     /// The standby did not get it in time.
     TimedOut,
 }
+
+/// Holes kept per partition; beyond it the last one is stretched.
+const MAX_HOLES: usize = 100;
 
 const SYNC: u8 = 2;
 const ASYNC: u8 = 1;
@@ -131,6 +135,11 @@ pub struct Partition {
     progress: watch::Sender<Progress>,
     state: Mutex<StreamState>,
     retired: AtomicBool,
+    /// Counts the topics that stood for the copy on the standby. Who appends there holds it for reading, so that nothing
+    /// meant for one of them lands in the next.
+    pub copy: Arc<tokio::sync::RwLock<u32>>,
+    /// Logical ranges that the active cluster had deleted before they were copied.
+    holes: Mutex<Vec<(i64, i64)>>,
     /// Where the standby's log was last seen to end, by somebody else than the stream; -1 for not since the stream was opened.
     standby_seen: AtomicI64,
     /// Unix ms when the stream was last level with the active cluster.
@@ -156,6 +165,8 @@ impl Partition {
             progress: watch::Sender::new(Progress::UNKNOWN),
             state: Mutex::new(StreamState::Off),
             retired: AtomicBool::new(false),
+            copy: Arc::default(),
+            holes: Mutex::default(),
             standby_seen: AtomicI64::new(-1),
             level_at_ms: AtomicI64::new(0),
         }
@@ -328,6 +339,22 @@ impl Partition {
     /// As [`Self::replicated`], with a duration.
     pub async fn replicated_within(&self, active_offset: i64, limit: Duration) -> InSync {
         self.replicated(active_offset, Instant::now() + limit).await
+    }
+
+    /// The active cluster deleted these records (retention, DeleteRecords) before they were copied.
+    pub fn note_hole(&self, logical: i64, logical_end: i64) {
+        let mut holes = self.holes.lock();
+        let full = holes.len() >= MAX_HOLES;
+        match holes.last_mut() {
+            // A stream that is opened again finds the same one.
+            Some(last) if last.0 == logical || last.1 == logical || full => last.1 = last.1.max(logical_end),
+            _ => holes.push((logical, logical_end)),
+        }
+    }
+
+    /// Logical ranges that are missing on the standby, as far as this process has seen.
+    pub fn holes(&self) -> Vec<(i64, i64)> {
+        self.holes.lock().clone()
     }
 
     /// The standby's log was seen to end at `end`, beyond what the stream says; `i64::MAX`: below it.

@@ -147,6 +147,12 @@ impl Drive<'_> {
         }
     }
 
+    /// What the new active cluster lacks although no client lost it: retention was faster than the copying.
+    fn holes(&self) -> Vec<String> {
+        let told = |p: &Arc<Partition>| Some(format!("{}: {}", p.tp, super::status::holes(&p.holes())?));
+        self.copied().iter().filter_map(told).collect()
+    }
+
     fn copied(&self) -> Vec<Arc<Partition>> {
         self.house.catalog.partitions().into_iter().filter(|p| p.mode() != TeeMode::Off).collect()
     }
@@ -205,7 +211,7 @@ impl Drive<'_> {
             lost: self.lost.clone(),
             partitions: partitions.collect(),
             reasons,
-            warnings: self.warnings.clone(),
+            warnings: self.warnings.iter().cloned().chain(self.holes()).collect(),
         }
     }
 }

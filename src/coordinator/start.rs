@@ -294,9 +294,10 @@ impl Coordinator {
                     self.catalog.note_real_id(&topic, ix, *id);
                 }
             }
-            let count = image
-                .partitions_of(&name)
-                .max(cuts.keys().filter(|(t, _)| *t == name).map(|(_, p)| p + 1).max().unwrap_or(0));
+            // Cuts up to its birth are those of a topic of the same name that is gone.
+            let own = |(_, cuts): &(_, &Vec<_>)| cuts.iter().any(|cut: &crate::offsets::Cut| cut.generation > born.1);
+            let cut = cuts.iter().filter(|((t, _), _)| *t == name).filter(own).map(|((_, p), _)| p + 1).max();
+            let count = image.partitions_of(&name).max(cut.unwrap_or(0));
             let mut offsets = Vec::new();
             for partition in 0..count {
                 let cuts = cuts.get(&(name.clone(), partition)).map_or(&[][..], Vec::as_slice);

@@ -65,9 +65,23 @@ impl Coordinator {
             } else if p.mode == TeeMode::Sync && !p.in_sync {
                 alarms.push(format!("{name}: sync topic, but the standby is not in sync"));
             }
+            if let Some(holes) = holes(&p.holes) {
+                alarms.push(format!("{name}: {holes}"));
+            }
         }
         alarms
     }
+}
+
+/// What the active cluster deleted before it was copied, in words.
+pub(super) fn holes(holes: &[(i64, i64)]) -> Option<String> {
+    let (&(first, _), &(_, end)) = (holes.first()?, holes.last()?);
+    let offsets: i64 = holes.iter().map(|(from, to)| to - from).sum();
+    Some(format!(
+        "the active cluster deleted {offsets} logical offsets, in {first} to {}, before they were copied: the standby lacks \
+         them",
+        end - 1
+    ))
 }
 
 fn partition_status(partition: &Partition, active: ClusterIx) -> PartitionStatus {
@@ -105,6 +119,7 @@ fn partition_status(partition: &Partition, active: ClusterIx) -> PartitionStatus
         lag_bytes: teed as u64,
         lag_seconds: if behind { (now - level_at).max(0) as f64 / 1e3 } else { 0.0 },
         bypass_batches: 0,
+        holes: partition.holes(),
         detail: match state {
             StreamState::Waiting(reason) | StreamState::Diverged(reason) => Some(reason),
             _ => None,

@@ -1,8 +1,10 @@
 //! The streams: one task per partition copies the active cluster's log to the standby.
 //!
-//! `topics` keeps the standby's topics like the active cluster's, `partition` is the stream of one partition, `writer`
+//! `topics` keeps the standby's topics like the active cluster's, `incarnation` forgets what is known of one that another
+//! has replaced, `partition` is the stream of one partition, `writer`
 //! shares produce requests between streams, `poll` finds what bypassed the proxy, `verify` compares the two clusters.
 
+mod incarnation;
 mod open;
 mod partition;
 mod poll;
@@ -53,7 +55,7 @@ impl Direction {
 /// All streams of one generation; dropped or stopped at its end.
 pub struct Streams {
     direction: Arc<Direction>,
-    running: Mutex<HashMap<TopicPartition, ()>>,
+    running: Mutex<HashMap<TopicPartition, Arc<Partition>>>,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -82,18 +84,17 @@ impl Streams {
         &self.direction
     }
 
-    /// Starts the stream of every partition that is to be copied and has none yet.
+    /// Starts the stream of every partition that is to be copied and has none yet. Those of deleted topics end by themselves.
     pub fn cover(&self, partitions: &[Arc<Partition>]) {
+        let mut running = self.running.lock();
+        running.retain(|_, partition| !partition.is_retired());
         for partition in partitions.iter().filter(|p| p.mode() != TeeMode::Off && !p.is_retired()) {
-            if self.running.lock().insert(partition.tp.clone(), ()).is_none() {
+            // A topic of the same name may have come in its place.
+            let before = running.insert(partition.tp.clone(), partition.clone());
+            if before.is_none_or(|other| !Arc::ptr_eq(&other, partition)) {
                 self.spawn(partition::run(self.direction.clone(), partition.clone()));
             }
         }
-    }
-
-    /// A topic was deleted: its streams have ended by themselves, a topic of the same name gets new ones.
-    pub fn uncover(&self, topic: &str) {
-        self.running.lock().retain(|tp, ()| &*tp.topic != topic);
     }
 
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {

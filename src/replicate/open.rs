@@ -123,7 +123,8 @@ pub async fn open(direction: &Direction, partition: &Partition) -> Result<Opened
         )));
     }
     if next < active.start && !to.is_empty() {
-        tracing::warn!(%tp, from = next, to = active.start, "the active cluster has deleted records before they were copied");
+        tracing::error!(%tp, from = next, to = active.start, "the active cluster has deleted records before they were copied");
+        partition.note_hole(logical, from.position_out(active.start));
     }
     let cursor = Cursor { active_next: next.max(active.start), standby_end: standby.end };
     Ok(Opened { cursor, stamp, begin })

@@ -9,13 +9,14 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedRwLockReadGuard, oneshot};
 use tokio::time::Instant;
 
 use in_sync::Return;
 use pipeline::Behind;
 
 use super::Direction;
+use super::incarnation::map_entries;
 use super::open::{Begin, OpenError, Opened, open};
 use super::writer::Outcome;
 use crate::admin::metrics::{self, TeeResult};
@@ -23,7 +24,6 @@ use crate::catalog::{Partition, StreamState};
 use crate::offsets::{OffsetMap, Run};
 use crate::records::Batches;
 use crate::state::records::RUNS_PER_RECORD;
-use crate::state::{Key, MapRecord};
 use crate::stream::{Append, Cursor, Plan, Stamp, StampState, apply_breaks, plan, plan_teed};
 use crate::upstream::{FetchFrom, FetchOptions, Isolation, ProducedPartition};
 
@@ -37,6 +37,8 @@ const REORDER_WAIT: Duration = Duration::from_millis(3);
 const EMPTY_WAIT: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(100));
 /// How often a stream with nothing to do looks whether its standby is back.
 const RETURN_LOOK: Duration = Duration::from_millis(250);
+/// How often a stream whose copy has diverged looks whether an operator has removed that.
+const RENEWED_LOOK: Duration = Duration::from_millis(250);
 /// Pause between attempts on a standby that refuses or cannot be reached, growing to the second.
 const RETRY_WAIT: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
 
@@ -56,15 +58,18 @@ struct Stream {
     partition: Arc<Partition>,
     cursor: Cursor,
     stamp: StampState,
+    /// Which topic of the standby this stream knows as the copy, see [`Partition::copy`].
+    copy: u32,
     back: Return,
     behind: Behind,
 }
 
-/// Runs until it is cancelled, the topic is gone, or the standby has diverged.
+/// Runs until it is cancelled or the topic is gone.
 pub async fn run(direction: Arc<Direction>, partition: Arc<Partition>) {
     let mut pause = RETRY_WAIT.0;
     while !partition.is_retired() {
         partition.take_standby_seen();
+        let copy = *partition.copy.read().await;
         match open(&direction, &partition).await {
             Ok(Opened { cursor, stamp, begin }) => {
                 pause = RETRY_WAIT.0;
@@ -73,10 +78,12 @@ pub async fn run(direction: Arc<Direction>, partition: Arc<Partition>) {
                     partition: partition.clone(),
                     cursor,
                     stamp,
+                    copy,
                     back: Return::default(),
                     behind: Behind::default(),
                 };
                 if let Some(Begin { ends, logical, at }) = begin {
+                    let Ok(_copy) = stream.hold_copy().await else { continue };
                     let run = |map: &mut OffsetMap| {
                         map.close_at_cluster(ends);
                         map.append(logical, at, Run::OPEN);
@@ -89,11 +96,11 @@ pub async fn run(direction: Arc<Direction>, partition: Arc<Partition>) {
                         tracing::info!(partition = %partition.tp, reason, "stream is opened again");
                         partition.set_state(StreamState::Waiting(reason));
                     }
-                    Stop::Diverged(reason) => return diverged(&partition, reason),
+                    Stop::Diverged(reason) => diverged(&partition, reason, copy).await,
                 }
             }
             Err(OpenError::NotYet(reason)) => partition.set_state(StreamState::Waiting(reason)),
-            Err(OpenError::Diverged(reason)) => return diverged(&partition, reason),
+            Err(OpenError::Diverged(reason)) => diverged(&partition, reason, copy).await,
         }
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(RETRY_WAIT.1);
@@ -101,9 +108,13 @@ pub async fn run(direction: Arc<Direction>, partition: Arc<Partition>) {
     partition.set_state(StreamState::Off);
 }
 
-fn diverged(partition: &Partition, reason: String) {
+/// Says so until another topic has become the copy.
+async fn diverged(partition: &Partition, reason: String, copy: u32) {
     tracing::error!(partition = %partition.tp, reason, "the standby's copy has diverged; its stream stays stopped");
     partition.set_state(StreamState::Diverged(reason));
+    while *partition.copy.read().await == copy && !partition.is_retired() {
+        tokio::time::sleep(RENEWED_LOOK).await;
+    }
 }
 
 /// Did the standby take the batch for one that it stores below the copy's end? A cluster that was failed over from has the
@@ -250,6 +261,8 @@ impl Stream {
 
     async fn execute(&mut self, plan: Plan) -> Result<(), Stop> {
         if !plan.breaks.is_empty() {
+            // A break of the copy before must not get into the map of the next one.
+            let _copy = self.hold_copy().await?;
             self.store_map(|map| apply_breaks(map, &plan.breaks)).await;
         }
         self.keep_up(&plan.appends).await;
@@ -282,28 +295,16 @@ impl Stream {
     /// Changes the standby's map and stores that on the standby itself, as often as it takes: before anything lands there.
     async fn store_map(&self, change: impl FnOnce(&mut OffsetMap)) {
         let (to, tp) = (self.direction.to(), &self.partition.tp);
-        let (map, first_changed) = {
+        let (map, first_changed, runs_before) = {
             let mut offsets = self.partition.offsets.write();
             let map = offsets.map_mut(to);
             let before = map.runs().len();
             change(map);
-            (map.clone(), before.min(map.runs().len()).saturating_sub(1) / RUNS_PER_RECORD)
+            (map.clone(), before.min(map.runs().len()).saturating_sub(1) / RUNS_PER_RECORD, before)
         };
         let store = &self.direction.store;
-        let entries = || {
-            let parts = MapRecord::split_from(&map, first_changed).into_iter().enumerate();
-            parts
-                .map(|(i, record)| {
-                    let key = Key::Map {
-                        cluster: self.direction.standby_name().to_string(),
-                        topic: tp.topic.to_string(),
-                        partition: tp.partition,
-                        part: first_changed + i,
-                    };
-                    store.entry(&key, &record)
-                })
-                .collect()
-        };
+        let name = self.direction.standby_name();
+        let entries = || map_entries(store, name, tp, &map, first_changed, runs_before);
         let mut pause = RETRY_WAIT.0;
         while let Err(error) = store.write(to, entries()).await {
             self.partition.set_state(StreamState::Waiting(error.to_string()));
@@ -321,10 +322,12 @@ impl Stream {
         let since = Instant::now();
         loop {
             let stamped = forced || append.stamp == Stamp::Stream;
+            let copy = self.hold_copy().await?;
             let outcome = match self.send(append.bytes(&self.stamp, forced)).await {
                 Ok(answer) => outcome(answer).await,
                 Err(reason) => Err(reason),
             };
+            drop(copy);
             let reason = match outcome {
                 Ok(produced) if produced.error == 0 => {
                     if stamped {
@@ -363,6 +366,15 @@ impl Stream {
             }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(RETRY_WAIT.1);
+        }
+    }
+
+    /// Nothing takes the copy's place as long as this is held.
+    async fn hold_copy(&self) -> Result<OwnedRwLockReadGuard<u32>, Stop> {
+        let held = self.partition.copy.clone().read_owned().await;
+        match *held == self.copy {
+            true => Ok(held),
+            false => Err(Stop::Reopen("another topic has become the copy".into())),
         }
     }
 

@@ -1,7 +1,7 @@
 //! Keeps the standby's topics like the active cluster's, and the catalog like both: new topics, added partitions, changed
 //! settings. Nothing is ever deleted on the standby unless `topics.on_delete = "follow"` says so.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use uuid::Uuid;
 
 use crate::catalog::{Catalog, Partition, STATE_TOPIC, Topic};
-use crate::config::{Config, OnDelete, TeeMode};
+use crate::config::{Config, TeeMode};
 use crate::model::{ClusterIx, Generation, TopicPartition};
 use crate::offsets::PartitionOffsets;
 use crate::state::{Key, Store, TopicRecord};
@@ -47,7 +47,9 @@ pub struct TopicSync {
     pub generation: Generation,
     pub names: [String; 2],
     /// Settings of the active cluster's topics as last carried over.
-    applied: Mutex<HashMap<Arc<str>, Configs>>,
+    pub(super) applied: Mutex<HashMap<Arc<str>, Configs>>,
+    /// Topics that the active cluster did not have in the last pass.
+    missing: Mutex<HashSet<Arc<str>>>,
     /// One pass at a time; `true` once the active cluster's topics have their own settings.
     restored: tokio::sync::Mutex<bool>,
 }
@@ -67,7 +69,19 @@ impl TopicSync {
         let applied = Mutex::default();
         // Before the first cutover no topic of the active cluster ever was a copy.
         let restored = tokio::sync::Mutex::new(generation == 0);
-        TopicSync { config, catalog, store, active, standby, active_ix, generation, names, applied, restored }
+        TopicSync {
+            config,
+            catalog,
+            store,
+            active,
+            standby,
+            active_ix,
+            generation,
+            names,
+            applied,
+            missing: Mutex::default(),
+            restored,
+        }
     }
 
     /// One pass; gives what went wrong with the standby (the catalog is up to date all the same).
@@ -90,8 +104,23 @@ impl TopicSync {
             self.catalog.hide(own.id);
         }
         let mut failures = Vec::new();
+        let other = standby.as_ref().and_then(|(c, s)| s.as_ref().ok().map(|s| (*c, &**s)));
+        if let Some((_, snapshot)) = other
+            && snapshot.topic(STATE_TOPIC).is_none()
+        {
+            // A standby that was wiped: without what is known it could not take over.
+            let replication = self.config.load().topics.state_replication_factor;
+            let rebuilt = self.store.rebuild(self.active_ix.other(), replication).await;
+            rebuilt.map_err(|e| e.to_string())?;
+        }
         for source in seen.topics.values().filter(|t| is_user_topic(&t.name) && t.error == 0) {
-            let topic = self.note(source);
+            let topic = match self.note(source, other).await {
+                Ok(topic) => topic,
+                Err(error) => {
+                    failures.push(format!("topic {}: {error}", source.name));
+                    continue;
+                }
+            };
             if let Some(configs) = settings.get(&source.name) {
                 note_settings(&topic, configs);
                 if topic.set_settings(configs) {
@@ -110,7 +139,7 @@ impl TopicSync {
                 failures.push(format!("topic {}: {error}", source.name));
             }
         }
-        self.deleted(known, &seen, &standby.and_then(|(c, s)| s.ok().map(|s| (c, s)))).await;
+        failures.extend(self.deleted(known, &seen, other).await);
         if failures.is_empty() { Ok(()) } else { Err(failures.join("; ")) }
     }
 
@@ -125,8 +154,19 @@ impl TopicSync {
         Ok(all)
     }
 
-    /// Puts a topic of the active cluster into the catalog.
-    fn note(&self, source: &upstream::Topic) -> Arc<Topic> {
+    /// Puts a topic of the active cluster into the catalog. One with another id than before is another topic, whatever its
+    /// name: clients see a new id, and offsets begin anew.
+    async fn note(
+        &self,
+        source: &upstream::Topic,
+        standby: Option<(&Cluster, &Snapshot)>,
+    ) -> Result<Arc<Topic>, String> {
+        if let Some(old) = self.catalog.topic(&source.name)
+            && old.real_id(self.active_ix).is_some_and(|id| id != source.id && !source.id.is_nil())
+        {
+            tracing::warn!(topic = %source.name, "the topic was deleted and created anew on the active cluster");
+            self.end_incarnation(&old, standby).await?;
+        }
         let topic = match self.catalog.topic(&source.name) {
             Some(topic) => topic,
             None => {
@@ -134,17 +174,7 @@ impl TopicSync {
             }
         };
         let had = topic.real_id(self.active_ix);
-        if !self.catalog.note_real_id(&topic, self.active_ix, source.id) {
-            for partition in topic.partitions() {
-                partition.set_state(crate::catalog::StreamState::Diverged(
-                    "the topic was deleted and created anew on the active cluster; restart the proxy after deleting the \
-                     copy on the standby"
-                        .into(),
-                ));
-                partition.retire();
-            }
-            return topic;
-        }
+        self.catalog.note_real_id(&topic, self.active_ix, source.id);
         let grown = topic.grow(source.partitions.len(), |index| {
             let tp = TopicPartition::new(topic.name.clone(), index);
             Partition::new(tp, topic.mode(), PartitionOffsets::born(self.active_ix, self.generation))
@@ -152,7 +182,7 @@ impl TopicSync {
         if had.is_none() || !grown.is_empty() {
             self.store_topic(&topic);
         }
-        topic
+        Ok(topic)
     }
 
     fn store_topic(&self, topic: &Topic) {
@@ -186,8 +216,15 @@ impl TopicSync {
                 let Some(wanted) = &wanted else { return Ok(()) };
                 let replication = self.replication(source, snapshot);
                 let partitions = i32::try_from(source.partitions.len()).map_err(|e| e.to_string())?;
-                let created = standby.create_topic(&source.name, partitions, replication, wanted, false).await;
-                created.map_err(text)?;
+                let create = async {
+                    let created = standby.create_topic(&source.name, partitions, replication, wanted, false).await;
+                    created.map_err(text)
+                };
+                // That it can be created proves that it is gone, not only unknown to a broker that has just started.
+                match topic.real_id(self.active_ix.other()) {
+                    Some(_) => self.renew_copy(topic, create).await?,
+                    None => create.await?,
+                }
                 tracing::info!(topic = %source.name, partitions, replication, "topic created on the standby");
                 let snapshot = standby.refresh().await.map_err(text)?;
                 if let Some(copy) = snapshot.topic(&source.name) {
@@ -197,6 +234,9 @@ impl TopicSync {
                 topic.settle_copy(self.generation);
             }
             Some(copy) => {
+                if topic.real_id(self.active_ix.other()).is_some_and(|id| id != copy.id && !copy.id.is_nil()) {
+                    self.renew_copy(topic, std::future::ready(Ok(()))).await?;
+                }
                 self.note_copy(topic, copy.id);
                 if copy.partitions.len() < source.partitions.len() {
                     let total = i32::try_from(source.partitions.len()).map_err(|e| e.to_string())?;
@@ -246,23 +286,33 @@ impl TopicSync {
         wanted.min(i16::try_from(standby.brokers.len()).unwrap_or(i16::MAX)).max(1)
     }
 
-    /// Forgets topics that the active cluster no longer has. `known`: what the catalog had before the cluster was asked.
-    async fn deleted(&self, known: Vec<Arc<Topic>>, seen: &Snapshot, standby: &Option<(&Cluster, Arc<Snapshot>)>) {
+    /// Forgets topics that the active cluster no longer has. `known`: what the catalog had before the cluster was asked. Gives
+    /// what went wrong.
+    async fn deleted(
+        &self,
+        known: Vec<Arc<Topic>>,
+        seen: &Snapshot,
+        standby: Option<(&Cluster, &Snapshot)>,
+    ) -> Vec<String> {
+        let mut failures = Vec::new();
         for topic in known {
             if seen.topic(&topic.name).is_some() || topic.real_id(self.active_ix).is_none() {
+                self.missing.lock().remove(&topic.name);
+                continue;
+            }
+            // Seen twice: what is forgotten does not come back if one broker was wrong.
+            if self.missing.lock().insert(topic.name.clone()) {
                 continue;
             }
             tracing::info!(topic = %topic.name, "topic deleted on the active cluster");
-            self.catalog.remove(&topic.name);
-            self.applied.lock().remove(&topic.name);
-            let Some((cluster, snapshot)) = standby else { continue };
-            if self.config.load().topics.on_delete == OnDelete::Follow
-                && snapshot.topic(&topic.name).is_some()
-                && let Err(error) = cluster.delete_topic(&topic.name).await
-            {
-                tracing::warn!(topic = %topic.name, %error, "the copy on the standby was not deleted");
+            match self.end_incarnation(&topic, standby).await {
+                Ok(()) => {
+                    self.missing.lock().remove(&topic.name);
+                }
+                Err(error) => failures.push(format!("topic {}: {error}", topic.name)),
             }
         }
+        failures
     }
 
     /// Gives the topics of a cluster that has become active their own settings back. Until that is done its settings are

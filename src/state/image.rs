@@ -47,6 +47,14 @@ impl Image {
         }
     }
 
+    /// All records as they are stored; the generation comes last, as in the write that commits it.
+    pub fn stored(&self) -> impl Iterator<Item = (&Key, Stored<&Value>)> {
+        let last = |key: &Key| matches!(key, Key::Generation);
+        let first = self.records.iter().filter(move |(key, _)| !last(key));
+        let all = first.chain(self.records.iter().filter(move |(key, _)| last(key)));
+        all.map(|(key, (generation, seq, data))| (key, Stored { generation: *generation, seq: *seq, data }))
+    }
+
     fn get<T: serde::de::DeserializeOwned>(&self, key: &Key) -> Option<T> {
         self.records.get(key).and_then(|(_, _, data)| serde_json::from_value(data.clone()).ok())
     }
@@ -144,10 +152,11 @@ impl Image {
             .ok_or_else(|| format!("the stored offset map {cluster}/{topic}-{partition} does not rise"))
     }
 
-    /// Partitions of a topic of which a map is stored.
+    /// Partitions of a topic of which a map is stored. An empty one is that of a topic that is gone.
     pub fn partitions_of(&self, name: &str) -> i32 {
+        let runs = |key: &Key| self.get::<MapRecord>(key).is_some_and(|record| !record.runs.is_empty());
         let highest = |key: &Key| match key {
-            Key::Map { topic, partition, .. } if topic == name => Some(partition.saturating_add(1)),
+            Key::Map { topic, partition, .. } if topic == name && runs(key) => Some(partition.saturating_add(1)),
             _ => None,
         };
         self.records.keys().filter_map(highest).max().unwrap_or(0)
@@ -167,13 +176,15 @@ impl Image {
         for cluster in ClusterIx::BOTH {
             let stored = self.map(&names[cluster.ix()], topic, partition)?;
             let (written_in, map) = match stored {
+                // Where it was born a map that was emptied (with the topic before it) is the one to begin with.
+                Some((_, map)) if map.is_empty() && cluster == born.0 => (born.1, OffsetMap::identity()),
                 Some((generation, map)) => (generation, map),
                 None if cluster == born.0 => (born.1, OffsetMap::identity()),
                 None => (born.1, OffsetMap::default()),
             };
             let mut one = PartitionOffsets::default();
             *one.map_mut(cluster) = map;
-            for cut in cuts.iter().filter(|c| c.generation > written_in) {
+            for cut in cuts.iter().filter(|c| c.generation > written_in.max(born.1)) {
                 one.cut(cut);
             }
             maps[cluster.ix()] = one.map(cluster).clone();

@@ -124,13 +124,13 @@ impl Store {
         self.clusters[cluster.ix()].as_ref().map_or_else(String::new, |c| c.name().to_string())
     }
 
-    /// Creates the state topic where it is missing.
-    pub async fn ensure_topic(&self, cluster: ClusterIx, replication: Option<i16>) -> Result<(), StateError> {
+    /// Creates the state topic where it is missing; `true`: it was.
+    pub async fn ensure_topic(&self, cluster: ClusterIx, replication: Option<i16>) -> Result<bool, StateError> {
         let client = self.clusters[cluster.ix()].as_ref().ok_or(StateError::NoCluster(cluster.ix()))?;
         let failed = |e: UpstreamError| StateError::Write { cluster: self.name(cluster), reason: e.to_string() };
         let snapshot = client.refresh().await.map_err(failed)?;
         if snapshot.topic(STATE_TOPIC).is_some() {
-            return Ok(());
+            return Ok(false);
         }
         let brokers = i16::try_from(snapshot.brokers.len()).unwrap_or(i16::MAX);
         let replication = replication.unwrap_or(3).min(brokers).max(1);
@@ -142,11 +142,26 @@ impl Store {
         ];
         let configs = configs.map(|(k, v)| (k.to_string(), v.to_string())).into();
         match client.create_topic(STATE_TOPIC, 1, replication, &configs, false).await {
-            Ok(()) => Ok(()),
+            Ok(()) => Ok(true),
             // Somebody was faster.
-            Err(e) if e.kafka_code() == Some(36) => Ok(()),
+            Err(e) if e.kafka_code() == Some(36) => Ok(false),
             Err(e) => Err(failed(e)),
         }
+    }
+
+    /// Gives a cluster whose state topic is gone all that the other one's says.
+    pub async fn rebuild(&self, cluster: ClusterIx, replication: Option<i16>) -> Result<(), StateError> {
+        let image = self.load(cluster.other()).await?;
+        // It was only unknown to a broker that has just started: what it has may be newer.
+        if !self.ensure_topic(cluster, replication).await? {
+            return Ok(());
+        }
+        let entries = image.stored().map(|(key, stored)| Entry {
+            key: key.encode(),
+            // What was read as JSON is written as JSON.
+            value: serde_json::to_vec(&stored).unwrap_or_default(),
+        });
+        self.write(cluster, entries.collect()).await
     }
 
     /// Reads all of one cluster's state topic up to its end now. A missing topic is an empty image.

@@ -139,7 +139,8 @@ pub fn plan(
 /// Does the open run `last` of the standby's map hold the record `logical` at offset `standby` already? A run that a
 /// cutover closed holds nothing more, however well the next record would follow.
 fn goes_on(last: Option<Run>, logical: i64, standby: i64) -> Result<bool, PlanError> {
-    let Some(run) = last else { return Ok(false) };
+    // A log that ends in front of its last run was cut or is another one: that run is gone.
+    let Some(run) = last.filter(|run| run.cluster <= standby) else { return Ok(false) };
     let reached = run.logical + (standby - run.cluster).min(run.len);
     if logical < reached {
         return Err(PlanError::Backwards { logical, standby });

@@ -32,7 +32,7 @@ const VALUE_BYTES: usize = 300;
 const CODECS: [Codec; 5] = [Codec::None, Codec::Gzip, Codec::Snappy, Codec::Lz4, Codec::Zstd];
 
 /// An hour ago: what is much older falls to the brokers' retention.
-fn hour_ago() -> i64 {
+pub fn hour_ago() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_millis() as i64 - 3_600_000
 }
 

@@ -13,6 +13,7 @@ mod groups;
 mod house;
 mod kip848;
 mod lagging;
+mod lifecycle;
 #[path = "../clients/matrix/mod.rs"]
 mod matrix;
 mod operator;

@@ -24,6 +24,7 @@ pub(crate) fn status() -> Status {
             lag_bytes: 0,
             lag_seconds: 0.0,
             bypass_batches: 0,
+            holes: Vec::new(),
             detail: None,
         }],
         last_cutover: None,

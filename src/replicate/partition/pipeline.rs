@@ -80,6 +80,7 @@ impl Stream {
     pub(super) async fn append_all(&mut self, appends: &[Append]) -> Result<(), Stop> {
         let mut under_way: VecDeque<(&Append, Answer)> = VecDeque::new();
         let mut trouble = None;
+        let _copy = self.hold_copy().await?;
         for append in appends {
             if under_way.len() >= UNDER_WAY
                 && let Some((append, answer)) = under_way.pop_front()
