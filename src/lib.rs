@@ -17,6 +17,7 @@ pub mod replicate;
 pub mod rewrite;
 pub mod state;
 pub mod stream;
+pub mod transactions;
 pub mod upstream;
 pub mod verify;
 pub mod wire;

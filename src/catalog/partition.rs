@@ -132,6 +132,8 @@ pub struct Partition {
     stamped: AtomicBool,
     tee: Mutex<TeeBuffer>,
     wake: tokio::sync::Notify,
+    /// The end of a transaction is about to show in the log.
+    marker: tokio::sync::Notify,
     progress: watch::Sender<Progress>,
     state: Mutex<StreamState>,
     retired: AtomicBool,
@@ -162,6 +164,7 @@ impl Partition {
             stamped: AtomicBool::new(false),
             tee: Mutex::default(),
             wake: tokio::sync::Notify::new(),
+            marker: tokio::sync::Notify::new(),
             progress: watch::Sender::new(Progress::UNKNOWN),
             state: Mutex::new(StreamState::Off),
             retired: AtomicBool::new(false),
@@ -296,6 +299,16 @@ impl Partition {
     /// Resolves when something was teed or kicked since the last call.
     pub async fn woken(&self) {
         self.wake.notified().await;
+    }
+
+    /// A transaction with records in this partition was ended: its marker comes in a moment.
+    pub fn expect_marker(&self) {
+        self.marker.notify_one();
+    }
+
+    /// Resolves when a marker was expected since the last call.
+    pub async fn marker_expected(&self) {
+        self.marker.notified().await;
     }
 
     pub fn progress(&self) -> Progress {

@@ -1,6 +1,7 @@
 //! Drives the pure state machine of a cutover: carries its commands out, tells it what happened, writes the report.
 
 mod commit;
+mod doubt;
 mod prepare;
 
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use crate::config::TeeMode;
 use crate::cutover::{Command, Cutover, Event, Kind, Outcome, Phase, Wish};
 use crate::offsets::Cut;
 use crate::state::Key;
+use crate::transactions::Record;
 
 /// How long a cluster gets to show that it is there.
 const PROBE: Duration = Duration::from_secs(3);
@@ -37,6 +39,8 @@ struct Drive<'a> {
     cuts: Vec<(Arc<Partition>, Cut)>,
     lost: Vec<LostRange>,
     warnings: Vec<String>,
+    /// Transactional ids whose transaction ends with the generation, as they are to be stored.
+    broken: Vec<(String, Record)>,
     deadline: Instant,
 }
 
@@ -70,6 +74,7 @@ impl Coordinator {
             cuts: Vec::new(),
             lost: Vec::new(),
             warnings: Vec::new(),
+            broken: Vec::new(),
             deadline: started + timeout,
             roles: roles.clone(),
         };

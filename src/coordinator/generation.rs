@@ -11,6 +11,9 @@ use crate::catalog::Catalog;
 use crate::groups::GroupSync;
 use crate::replicate::{Streams, TopicSync};
 
+/// How often transactional ids are looked through: their expiry is counted in days.
+const SWEEP: Duration = Duration::from_secs(3600);
+
 /// Everything that belongs to one generation.
 pub struct Running {
     pub topics: Arc<TopicSync>,
@@ -85,8 +88,20 @@ impl Coordinator {
         let running =
             Arc::new(Running { topics, streams, groups, topics_due: Arc::new(Notify::new()), stop: stop.clone() });
         self.running.store(Arc::new(Some(running.clone())));
-        tokio::spawn(keep_topics(self.clone(), running.clone(), stop));
+        tokio::spawn(keep_topics(self.clone(), running.clone(), stop.clone()));
+        tokio::spawn(sweep_transactions(self.clone(), stop));
         running
+    }
+}
+
+/// Forgets transactional ids that nobody uses any more.
+async fn sweep_transactions(coordinator: Arc<Coordinator>, stop: CancellationToken) {
+    let mut tick = tokio::time::interval(SWEEP);
+    loop {
+        tokio::select! {
+            _ = tick.tick() => coordinator.sweep_transactions(),
+            () = stop.cancelled() => return,
+        }
     }
 }
 

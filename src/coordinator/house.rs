@@ -10,6 +10,7 @@ use crate::config::TeeMode;
 use crate::model::{ClusterIx, TopicPartition};
 use crate::proxy::House;
 use crate::state::{Entry, InSyncRecord, Key};
+use crate::transactions::Record;
 
 /// How long a client waits for new topics to be on the standby too; the copying goes on behind it.
 const TOPICS_WAIT: Duration = Duration::from_secs(3);
@@ -89,6 +90,24 @@ impl House for Coordinator {
         if let Some(groups) = self.running().and_then(|r| r.groups.clone()) {
             groups.notify(group);
         }
+    }
+
+    fn remember_transaction<'a>(&'a self, id: &'a str, record: &'a Record) -> Boxed<'a, Result<(), String>> {
+        Box::pin(async move {
+            let active = self.roles().ok_or("the proxy is not ready")?.active;
+            let entry = || vec![self.store.entry(&Key::Transaction { id: id.into() }, record)];
+            self.store.write(active, entry()).await.map_err(|e| e.to_string())?;
+            self.store.write_soon(active.other(), entry());
+            self.warm_transactions(active.other(), id);
+            Ok(())
+        })
+    }
+
+    fn offsets_copied<'a>(&'a self, group: &'a str, partitions: &'a [TopicPartition]) -> Boxed<'a, Result<(), String>> {
+        Box::pin(async move {
+            let groups = self.running().and_then(|r| r.groups.clone()).ok_or("group offsets are not copied now")?;
+            groups.copy_committed(group, partitions).await
+        })
     }
 
     fn records_deleted(&self, topic: &str, partition: i32, logical: i64) {

@@ -28,7 +28,7 @@ use crate::config::Config;
 use crate::cutover::Phase;
 use crate::groups::Rehome;
 use crate::model::{ClusterIx, Generation};
-use crate::proxy::{Context, Gate, Server};
+use crate::proxy::{Context, Gate, Server, Transactions};
 use crate::state::{Store, Superseded};
 use crate::upstream::{ClientOptions, Cluster};
 use crate::wire::versions::Advertised;
@@ -59,6 +59,9 @@ pub struct Coordinator {
     store: Arc<Store>,
     gate: Arc<Gate>,
     rehome: Arc<Rehome>,
+    transactions: Arc<Transactions>,
+    /// The standby's coordinator of transactions has been looked for.
+    transactions_warm: AtomicBool,
     /// What is known of the roles; `None` until a cluster has been read.
     roles: RwLock<Option<Roles>>,
     /// Real broker ids by slot, per cluster.
@@ -102,6 +105,8 @@ impl Coordinator {
             store: Arc::new(Store::new(stored)),
             gate: Arc::default(),
             rehome: Arc::default(),
+            transactions: Arc::new(Transactions::new(config.standby.is_some())),
+            transactions_warm: AtomicBool::new(false),
             roles: RwLock::new(None),
             slots: Mutex::default(),
             running: ArcSwap::from_pointee(None),
@@ -129,6 +134,7 @@ impl Coordinator {
             advertised: ArcSwap::from_pointee(Advertised::of(&[])),
             rehome: coordinator.rehome.clone(),
             heartbeats: Arc::default(),
+            transactions: coordinator.transactions.clone(),
             house: coordinator.clone(),
             connections: AtomicUsize::new(0),
         });

@@ -321,6 +321,13 @@ impl Coordinator {
             }
         }
         self.divergences.restore(image.divergences());
+        {
+            let mut memory = self.transactions.memory.lock();
+            memory.clear();
+            for (id, record) in image.transactions() {
+                memory.restore(&id, record, crate::proxy::now());
+            }
+        }
         let mut slots = self.slots.lock();
         for ix in ClusterIx::BOTH {
             slots[ix.ix()] = image.brokers(self.name(ix));

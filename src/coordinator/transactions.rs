@@ -1,77 +1,83 @@
-//! Transactions that are open on the active cluster when it is about to be retired. Their records must not cross, and what
-//! lies behind them in the log can only cross once they are decided: so they are aborted there, by fencing, which is
-//! what their coordinator does to a transaction whose producer does not come back.
+//! Transactions at a cutover. What is open on a cluster that is about to be retired must not cross, and what lies behind it
+//! in the log can only cross once it is decided: so it is aborted there, by fencing, which is what a coordinator does to a
+//! transaction whose producer does not come back.
 
 use std::time::Duration;
 
-use kafka_protocol::messages::{
-    FindCoordinatorRequest, InitProducerIdRequest, ListTransactionsRequest, TransactionalId,
-};
-use kafka_protocol::protocol::StrBytes;
 use tokio::time::Instant;
 
-use crate::upstream::{Cluster, Lane, Target};
+use super::Coordinator;
+use crate::model::ClusterIx;
+use crate::proxy::{fresh, now};
+use crate::state::{Entry, Key};
+use crate::transactions::{InDoubt, Record};
+use crate::upstream::Cluster;
 
-/// Bound for one call.
-const CALL: Duration = Duration::from_secs(3);
-const PAUSE: Duration = Duration::from_millis(20);
-/// FindCoordinator's key type for transactional ids.
-const KEY_TYPE_TRANSACTION: i8 = 1;
-/// Kafka error codes (class Errors) that mean "soon".
-const CONCURRENT_TRANSACTIONS: i16 = 51;
-const COORDINATOR_LOAD_IN_PROGRESS: i16 = 14;
-/// Given to the coordinator as the timeout of the next transaction, which never comes (milliseconds).
-const TRANSACTION_TIMEOUT_MS: i32 = 10_000;
+/// State (Kafka class TransactionState) of a transaction that is committed with all its markers.
+const COMMITTED: &str = "CompleteCommit";
+/// For the standby's coordinator to come up where there were no transactions before.
+const WARM: Duration = Duration::from_secs(30);
 
-/// Aborts every transaction that is open on the cluster; gives their ids.
-pub async fn abort_open(cluster: &Cluster, deadline: Instant) -> Result<Vec<String>, String> {
-    let open = open_ids(cluster).await?;
-    for id in &open {
-        abort(cluster, id, deadline).await.map_err(|e| format!("transaction {id} cannot be aborted: {e}"))?;
-        tracing::warn!(transactional_id = id, cluster = %cluster.name(), "open transaction aborted for the cutover");
-    }
-    Ok(open)
-}
-
-async fn open_ids(cluster: &Cluster) -> Result<Vec<String>, String> {
-    let snapshot = cluster.snapshot().await.map_err(|e| e.to_string())?;
-    let ongoing = ListTransactionsRequest::default().with_state_filters(vec![StrBytes::from_static_str("Ongoing")]);
-    let mut ids = Vec::new();
-    for broker in &snapshot.brokers {
-        let reply = cluster.call(Target::Broker(broker.id), Lane::Control, &ongoing, CALL).await;
-        let reply = reply.map_err(|e| e.to_string())?;
-        ids.extend(reply.transaction_states.iter().map(|t| t.transactional_id.to_string()));
-    }
-    Ok(ids)
-}
-
-/// A new incarnation of the producer: the coordinator aborts what the old one left open.
-async fn abort(cluster: &Cluster, id: &str, deadline: Instant) -> Result<(), String> {
-    let name = StrBytes::from_string(id.to_owned());
-    let find =
-        FindCoordinatorRequest::default().with_key_type(KEY_TYPE_TRANSACTION).with_coordinator_keys(vec![name.clone()]);
-    let init = InitProducerIdRequest::default()
-        .with_transactional_id(Some(TransactionalId(name)))
-        .with_transaction_timeout_ms(TRANSACTION_TIMEOUT_MS)
-        .with_producer_id((-1).into())
-        .with_producer_epoch(-1);
-    loop {
-        let found = cluster.call(Target::Any, Lane::Control, &find, CALL).await.map_err(|e| e.to_string())?;
-        let node = found.coordinators.first().filter(|c| c.error_code == 0).map(|c| c.node_id.0);
-        let code = match node {
-            Some(node) => {
-                let reply = cluster.call(Target::Broker(node), Lane::Control, &init, CALL).await;
-                reply.map_err(|e| e.to_string())?.error_code
+impl Coordinator {
+    /// A switchover: ends what is open on the active cluster, and learns what became of transactions whose end was under way.
+    /// Gives the ids aborted, and what must be stored with the cutover.
+    pub(super) async fn leave_transactions(
+        &self,
+        active: &Cluster,
+        deadline: Instant,
+    ) -> Result<(Vec<String>, Vec<(String, Record)>), String> {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let aborted = active.with_timeout(left).end_transactions(|_| true).await.map_err(|e| e.to_string())?;
+        for doubt in self.doubtful_transactions().into_iter().filter(|d| !aborted.contains(&d.id)) {
+            let found = active.describe_transaction(&doubt.id).await.map_err(|e| e.to_string())?;
+            if found.is_some_and(|t| t.state == COMMITTED) {
+                self.found_committed(&doubt.id);
             }
-            None => COORDINATOR_LOAD_IN_PROGRESS,
-        };
-        match code {
-            0 => return Ok(()),
-            // The abort is under way: asked again until it is done.
-            CONCURRENT_TRANSACTIONS | COORDINATOR_LOAD_IN_PROGRESS | 15 | 16 if Instant::now() < deadline => {
-                tokio::time::sleep(PAUSE).await;
+        }
+        let broken = self.transactions.memory.lock().break_open(Some(&aborted), now());
+        let mut aborted: Vec<_> = aborted.into_iter().collect();
+        aborted.sort_unstable();
+        Ok((aborted, broken))
+    }
+
+    /// A failover: the cluster cannot be asked. Gives what must be stored with the cutover.
+    pub(super) fn lose_transactions(&self) -> Vec<(String, Record)> {
+        self.transactions.memory.lock().break_open(None, now())
+    }
+
+    /// Transactions whose EndTxn(commit) was under way.
+    pub(super) fn doubtful_transactions(&self) -> Vec<InDoubt> {
+        self.transactions.memory.lock().in_doubt()
+    }
+
+    pub(super) fn found_committed(&self, id: &str) {
+        self.transactions.memory.lock().found_committed(id, fresh());
+    }
+
+    /// Has the standby find its coordinator of transactions, once: the first request after a cutover would wait for that.
+    pub(super) fn warm_transactions(&self, standby: ClusterIx, id: &str) {
+        let Some(standby) = self.cluster(standby).cloned() else { return };
+        if self.transactions_warm.swap(true, std::sync::atomic::Ordering::AcqRel) {
+            return;
+        }
+        let id = id.to_owned();
+        tokio::spawn(async move {
+            if let Err(error) = standby.with_timeout(WARM).warm_transactions(&id).await {
+                tracing::debug!(%error, "the standby's coordinator of transactions is not up");
             }
-            code => return Err(format!("Kafka error {code}")),
+        });
+    }
+
+    /// Forgets ids that nobody uses any more, and stores again what is in use.
+    pub(super) fn sweep_transactions(&self) {
+        let (gone, again) = self.transactions.memory.lock().sweep(now());
+        let removed = gone.into_iter().map(|id| self.store.tombstone(&Key::Transaction { id })).collect::<Vec<_>>();
+        for cluster in ClusterIx::BOTH {
+            let kept = again.iter().map(|(id, record)| self.store.entry(&Key::Transaction { id: id.clone() }, record));
+            let entries: Vec<Entry> = removed.iter().cloned().chain(kept).collect();
+            if !entries.is_empty() {
+                self.store.write_soon(cluster, entries);
+            }
         }
     }
 }

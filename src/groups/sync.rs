@@ -5,6 +5,7 @@
 //! groups whose commits went through the proxy are brought up to date as soon as the commit is there.
 
 use std::collections::{HashMap, HashSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -36,6 +37,10 @@ const FOLLOW_UP: Duration = Duration::from_millis(200);
 const REFRESH: Duration = Duration::from_secs(6 * 3600);
 /// How long [`GroupSync::stop`] waits for a write that is under way.
 const STOP_LIMIT: Duration = Duration::from_secs(2);
+/// Locks for groups: more than are written at the same time.
+const TURNS: usize = 64;
+/// Pause between looks at offsets whose transaction is being completed.
+const MARKER_WAIT: Duration = Duration::from_millis(3);
 /// Groups of share consumers have no committed offsets.
 const SHARE: &str = "share";
 
@@ -76,8 +81,10 @@ pub struct GroupSync {
     /// Member ids, by group, for which the standby waits although nobody will join by them there.
     unjoined: Mutex<HashMap<String, Vec<String>>>,
     memory: Mutex<Memory>,
-    /// Held by whoever writes to the standby.
-    writing: tokio::sync::Mutex<()>,
+    /// Shared by those who write to the standby; whoever stops them waits for it alone.
+    writing: tokio::sync::RwLock<()>,
+    /// One writer at a time for each group (by hash): an older offset must not overtake a newer one.
+    turns: [tokio::sync::Mutex<()>; TURNS],
     /// Nothing is written any more, except by the final pass.
     closed: AtomicBool,
     /// Nothing is read from the active cluster any more: it may be lost, and would keep a writer waiting.
@@ -104,7 +111,8 @@ impl GroupSync {
             rehome,
             unjoined: Mutex::default(),
             memory: Mutex::default(),
-            writing: tokio::sync::Mutex::default(),
+            writing: tokio::sync::RwLock::default(),
+            turns: std::array::from_fn(|_| tokio::sync::Mutex::default()),
             closed: AtomicBool::new(false),
             halted: CancellationToken::new(),
             due: Mutex::default(),
@@ -135,7 +143,7 @@ impl GroupSync {
                     Some(std::mem::take(&mut *self.due.lock()))
                 }
             };
-            let _writing = self.writing.lock().await;
+            let _writing = self.writing.read().await;
             if self.closed.load(Ordering::Acquire) || stop.is_cancelled() {
                 continue;
             }
@@ -153,7 +161,7 @@ impl GroupSync {
     pub async fn stop(&self) {
         self.closed.store(true, Ordering::Release);
         self.halted.cancel();
-        if tokio::time::timeout(STOP_LIMIT, self.writing.lock()).await.is_err() {
+        if tokio::time::timeout(STOP_LIMIT, self.writing.write()).await.is_err() {
             tracing::warn!("a write of group offsets to the standby is still under way");
         }
     }
@@ -166,7 +174,7 @@ impl GroupSync {
     pub async fn final_pass(&self, deadline: Instant) -> Result<Summary, Vec<String>> {
         self.closed.store(true, Ordering::Release);
         let pass = async {
-            let _writing = self.writing.lock().await;
+            let _writing = self.writing.write().await;
             let (active, standby) = tokio::join!(self.active.list_groups(), self.standby.list_groups());
             let active = active.map_err(|e| vec![format!("the active cluster's groups: {e}")])?;
             let standby = standby.map_err(|e| vec![format!("the standby's groups: {e}")])?;
@@ -270,9 +278,42 @@ impl GroupSync {
         (summary, failures)
     }
 
+    /// Brings offsets to the standby that a transaction has just committed; comes back when they are there. To be bounded by
+    /// the caller.
+    ///
+    /// # Errors
+    /// Why they are not there.
+    pub async fn copy_committed(&self, group: &str, partitions: &[TopicPartition]) -> Result<(), String> {
+        let _writing = self.writing.read().await;
+        let _turn = self.turn(group).await;
+        loop {
+            if self.closed.load(Ordering::Acquire) {
+                return Err("the copying of group offsets has been stopped".into());
+            }
+            if let Some(committed) = self.read(self.active.offset_fetch_stable(group, partitions)).await? {
+                let (_, waiting) = self.put(group, committed).await?;
+                if waiting == 0 {
+                    return Ok(());
+                }
+            }
+            tokio::time::sleep(MARKER_WAIT).await;
+        }
+    }
+
+    async fn turn(&self, group: &str) -> tokio::sync::MutexGuard<'_, ()> {
+        let mut hasher = DefaultHasher::new();
+        group.hash(&mut hasher);
+        self.turns[hasher.finish() as usize % TURNS].lock().await
+    }
+
     /// Brings one group up to date: (partitions written, partitions that wait).
     async fn copy(&self, group: &str) -> Result<(usize, usize), String> {
+        let _turn = self.turn(group).await;
         let committed = self.read(self.active.offset_fetch_all(group)).await?;
+        self.put(group, committed).await
+    }
+
+    async fn put(&self, group: &str, committed: Vec<Committed>) -> Result<(usize, usize), String> {
         let (wanted, waiting) = self.translated(committed);
         if wanted.is_empty() {
             return Ok((0, waiting));

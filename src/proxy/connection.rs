@@ -24,7 +24,7 @@ use super::gate::{self, Pass};
 use super::inbox::Inbox;
 use super::pending::{self, Pending, Reply};
 use super::replies::{self, Cut, ToReplies};
-use super::{Context, Entrance, fetch, local, produce};
+use super::{Context, Entrance, fetch, local, produce, transactions};
 use crate::admin::metrics::{self, Counted, Direction, Pool, RequestResult, Side};
 use crate::catalog::View;
 use crate::groups::JoinRule;
@@ -262,10 +262,6 @@ impl Connection {
         let view = session.view.clone();
         let (key, version) = (header.api_key, header.api_version);
         let (reply, out) = match key {
-            pending::INIT_PRODUCER_ID => match local::init_producer_id(&header, &body)? {
-                Some(frame) => (Reply::Local(frame), None),
-                None => (Reply::Forward, Some(None)),
-            },
             pending::PRODUCE => match produce::request(&self.context, &view, &header, &body).await? {
                 produce::Taken::Forward { context, body } => {
                     if context.acks == 0 {
@@ -278,18 +274,13 @@ impl Connection {
                 }
                 produce::Taken::Answered(context) => (Reply::Produce(Box::new(context)), None),
                 produce::Taken::Dropped => return Ok(RequestResult::Answered),
+                produce::Taken::Held => return Err(Failure::End(End::Gate)),
             },
             pending::FETCH => {
                 let (body, plain) = fetch::request(&view, version, &body)?;
                 (Reply::Fetch { plain }, Some(Some(body)))
             }
-            pending::JOIN_GROUP
-            | pending::SYNC_GROUP
-            | pending::HEARTBEAT
-            | pending::LEAVE_GROUP
-            | pending::OFFSET_COMMIT
-            | pending::OFFSET_FETCH
-            | pending::CONSUMER_GROUP_HEARTBEAT => match self.member_request(&view, &header, &body).await? {
+            _ if may_wait(key) => match self.held_request(&view, &header, &body).await? {
                 JoinRule::Answer(body) => (Reply::Local(local::frame(&header, &body)), None),
                 JoinRule::Send { body, reply } => (reply, Some(body)),
                 JoinRule::SendAs { version, frame: instead } => {
@@ -351,6 +342,14 @@ impl Connection {
         }
         Ok(())
     }
+}
+
+/// Whether the proxy judges a request by what it knows of its sender, and may hold it for that.
+fn may_wait(key: i16) -> bool {
+    use pending::*;
+    let members =
+        [JOIN_GROUP, SYNC_GROUP, HEARTBEAT, LEAVE_GROUP, OFFSET_COMMIT, OFFSET_FETCH, CONSUMER_GROUP_HEARTBEAT];
+    members.contains(&key) || transactions::is_one(key)
 }
 
 /// What belongs to one generation of a connection.

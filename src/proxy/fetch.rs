@@ -37,7 +37,9 @@ pub fn patched(view: &View, version: i16, body: &mut [u8]) -> bool {
         let empty = part.records.is_empty() && part.error == 0 && !view.is_identity();
         let capped =
             partition.mode() == TeeMode::Sync && partition.in_sync() && crossed(view, &partition) < part.high_watermark;
-        if empty || capped {
+        // Of those in a masked tail nobody may be told.
+        let masked = part.aborted && !view.is_identity();
+        if empty || capped || masked {
             return false;
         }
         expose(view, &partition, part.high_watermark);
@@ -80,6 +82,7 @@ pub async fn reply(
             if known.mode() == TeeMode::Sync && partition.in_sync() {
                 cap(context, view, &partition, data).await;
             }
+            forget_masked_aborts(view, &partition, data);
             expose(view, &partition, data.high_watermark);
         }
     }
@@ -125,6 +128,15 @@ async fn cap(context: &Context, view: &View, partition: &Arc<Partition>, data: &
             .sum();
         records.truncate(keep);
     }
+}
+
+/// A transaction that was open when its cluster was lost lies in the masked tail, and so does its abort marker. A consumer
+/// that were told of it would wait for that marker and take all that the same producer id writes later for aborted.
+fn forget_masked_aborts(view: &View, partition: &Partition, data: &mut PartitionData) {
+    let Some(aborted) = data.aborted_transactions.as_mut().filter(|aborted| !aborted.is_empty()) else { return };
+    let offsets = partition.offsets.read();
+    let map = offsets.map(view.active);
+    aborted.retain(|transaction| map.to_logical(transaction.first_offset).is_some());
 }
 
 /// Moves consumers over offsets that no record has at the end of the log: behind a tail that a failover lost, or behind a

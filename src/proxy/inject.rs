@@ -86,7 +86,7 @@ async fn through(
             reply.encode(&mut body, VERSION).map_err(|e| e.to_string())?;
             produce::arrived(context, view, &produced, &body.freeze())?
         }
-        Taken::Dropped => return Err("a request with acknowledgements was dropped".into()),
+        Taken::Dropped | Taken::Held => return Err("a request with acknowledgements was not taken".into()),
     };
     let mut reply = produce::settle(context, arrived).await?;
     let reply = ProduceResponse::decode(&mut reply, VERSION).map_err(|e| e.to_string())?;

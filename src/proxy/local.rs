@@ -2,7 +2,6 @@
 
 use bytes::{Bytes, BytesMut};
 use kafka_protocol::messages::delete_records_response::DeleteRecordsResponse;
-use kafka_protocol::messages::init_producer_id_request::InitProducerIdRequest;
 use kafka_protocol::messages::init_producer_id_response::InitProducerIdResponse;
 use kafka_protocol::messages::list_offsets_response::ListOffsetsResponse;
 use kafka_protocol::protocol::{Decodable, Encodable};
@@ -37,19 +36,10 @@ pub fn api_versions(advertised: &Advertised, request: &RequestHeader) -> Result<
     Ok(frame_as(request, version, &body))
 }
 
-/// InitProducerId without a transactional id: an id of the proxy's own namespace, valid on both clusters. `None`: has a
-/// transactional id, so the cluster's coordinator answers.
-pub fn init_producer_id(request: &RequestHeader, body: &Bytes) -> Result<Option<Bytes>, String> {
-    let version = request.api_version;
-    let init = InitProducerIdRequest::decode(&mut body.clone(), version).map_err(|e| e.to_string())?;
-    if init.transactional_id.is_some() {
-        return Ok(None);
-    }
+/// The reply to an InitProducerId without a transactional id: an id of the proxy's own namespace, valid on both clusters.
+pub fn init_producer_id() -> InitProducerIdResponse {
     let id = client_producer_id(rand::random());
-    let reply = InitProducerIdResponse::default().with_producer_id(id.into()).with_producer_epoch(0);
-    let mut out = BytesMut::new();
-    reply.encode(&mut out, version).map_err(|e| e.to_string())?;
-    Ok(Some(frame(request, &out)))
+    InitProducerIdResponse::default().with_producer_id(id.into()).with_producer_epoch(0)
 }
 
 /// What a DeleteRecords reply (as the client sees it) says was deleted: (topic, partition, new logical start).

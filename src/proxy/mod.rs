@@ -13,11 +13,14 @@ mod pending;
 mod produce;
 mod replies;
 mod server;
+mod standby;
+mod transactions;
 
 pub use gate::{Gate, GateState};
 pub use inject::{InjectError, produce as inject};
 pub use pending::Reply;
 pub use server::Server;
+pub use transactions::{Transactions, fresh, now};
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -27,6 +30,8 @@ use arc_swap::ArcSwap;
 use crate::catalog::Partition;
 use crate::config::Config;
 use crate::groups::{Heartbeats, Rehome};
+use crate::model::TopicPartition;
+use crate::transactions::Record;
 use crate::upstream::Cluster;
 use crate::wire::versions::Advertised;
 
@@ -54,6 +59,20 @@ pub trait House: Send + Sync {
     /// A group committed offsets: the standby's copy is due.
     fn group_committed(&self, group: &str);
 
+    /// What is to be known of a transactional id is stored on the active cluster before anyone hears of it, then copied.
+    fn remember_transaction<'a>(
+        &'a self,
+        id: &'a str,
+        record: &'a Record,
+    ) -> std::pin::Pin<Box<dyn Future<Output = Result<(), String>> + Send + 'a>>;
+
+    /// Brings offsets that a transaction has just committed to the standby; comes back when they are there.
+    fn offsets_copied<'a>(
+        &'a self,
+        group: &'a str,
+        partitions: &'a [TopicPartition],
+    ) -> std::pin::Pin<Box<dyn Future<Output = Result<(), String>> + Send + 'a>>;
+
     /// Records below a logical offset were deleted on the active cluster by a client.
     fn records_deleted(&self, topic: &str, partition: i32, logical: i64);
 }
@@ -69,6 +88,7 @@ pub struct Context {
     pub advertised: ArcSwap<Advertised>,
     pub rehome: Arc<Rehome>,
     pub heartbeats: Arc<Heartbeats>,
+    pub transactions: Arc<Transactions>,
     pub house: Arc<dyn House>,
     pub connections: AtomicUsize,
 }

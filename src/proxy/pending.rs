@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use super::produce::ProduceContext;
+use super::transactions::Asked;
 use crate::wire::header::RequestHeader;
 
 /// How the reply comes about.
@@ -20,6 +21,8 @@ pub enum Reply {
     Join(i16),
     /// Also where nothing was sent upstream because every batch is a retry that is stored already (`all_answered`).
     Produce(Box<ProduceContext>),
+    /// From upstream, from a transaction's coordinator.
+    Transaction(Box<Asked>),
     /// Made by the proxy: the whole reply frame.
     Local(Bytes),
 }
@@ -89,6 +92,10 @@ pub const CREATE_TOPICS: i16 = 19;
 pub const DELETE_TOPICS: i16 = 20;
 pub const DELETE_RECORDS: i16 = 21;
 pub const INIT_PRODUCER_ID: i16 = 22;
+pub const ADD_PARTITIONS_TO_TXN: i16 = 24;
+pub const ADD_OFFSETS_TO_TXN: i16 = 25;
+pub const END_TXN: i16 = 26;
+pub const TXN_OFFSET_COMMIT: i16 = 28;
 pub const CREATE_PARTITIONS: i16 = 37;
 pub const DESCRIBE_CLUSTER: i16 = 60;
 pub const CONSUMER_GROUP_HEARTBEAT: i16 = 68;

@@ -12,10 +12,10 @@ use kafka_protocol::protocol::{Decodable, Encodable};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::Context;
+use super::{Context, standby, transactions};
 use crate::admin::metrics::{self, TeeResult};
-use crate::catalog::{InSync, Partition, Topic, View};
-use crate::config::{LossPolicy, TeeMode};
+use crate::catalog::{Partition, Topic, View};
+use crate::config::TeeMode;
 use crate::model::Generation;
 use crate::records::{Batch, BatchHeader, Stamp, crc_ok, restamp};
 use crate::rewrite::{self, Translate};
@@ -64,6 +64,7 @@ pub struct ProduceContext {
     /// No partition is left for the broker.
     pub all_answered: bool,
     view: Arc<View>,
+    transactional_id: Option<String>,
 }
 
 pub enum Taken {
@@ -73,6 +74,8 @@ pub enum Taken {
     Answered(ProduceContext),
     /// `acks=0` and nothing to send.
     Dropped,
+    /// The gate closed while a transaction's coordinator was asked: still to be done.
+    Held,
 }
 
 /// Takes a request apart.
@@ -88,14 +91,26 @@ pub async fn request(
         // Before the first acknowledgement of a partition its stream must be known: a sync topic's promise needs it.
         context.house.topics_changed().await;
     }
+    let transactional_id = request.transactional_id.as_ref().map(|id| id.to_string());
+    let mut stamped = transactions::Stamped::default();
+    if let Some(id) = &transactional_id {
+        match transactions::stamp(context, view, version, id, &mut request.topic_data).await? {
+            Some(done) => stamped = done,
+            None => return Ok(Taken::Held),
+        }
+    }
     let mut entries = Vec::new();
     let mut named = HashSet::new();
-    for topic in &request.topic_data {
+    for (place, topic) in request.topic_data.iter().enumerate() {
         let key = TopicKey { name: topic.name.to_string(), id: topic.topic_id };
         let known = known(view, version, &key);
         for data in &topic.partition_data {
             let first = named.insert((key.clone(), data.index));
-            entries.push(entry(view, &key, known.as_ref(), data.index, data.records.as_ref(), first));
+            let mut entry = entry(view, &key, known.as_ref(), data.index, data.records.as_ref(), first);
+            if let Some(&code) = stamped.refused.get(&(place, data.index)) {
+                entry.answer.get_or_insert(Answer::Error(code, "the transaction cannot go on here"));
+            }
+            entries.push(entry);
         }
     }
     // A partition named twice: brokers keep only one of the batches, silently. Nothing of such a request is sent.
@@ -110,13 +125,14 @@ pub async fn request(
     let identified = view.generation > 0 && identify(&mut request, &mut entries, view.generation);
     let answered = entries.iter().filter(|e| e.answer.is_some()).count();
     let all_answered = answered > 0 && answered == entries.len();
-    let context = ProduceContext { acks: request.acks, version, entries, all_answered, view: view.clone() };
+    let context =
+        ProduceContext { acks: request.acks, version, entries, all_answered, view: view.clone(), transactional_id };
     if all_answered {
         return Ok(if context.acks == 0 { Taken::Dropped } else { Taken::Answered(context) });
     }
     // Decoded once, and the batches are not compared: what is sent as it came is told by the ids alone.
     let same_ids = request.topic_data.iter().all(|t| t.topic_id.is_nil() || view.topic_id_in(t.topic_id) == t.topic_id);
-    if answered == 0 && same_ids && !identified {
+    if answered == 0 && same_ids && !identified && !stamped.changed {
         return Ok(Taken::Forward { context, body: None });
     }
     let answered: HashSet<_> =
@@ -267,6 +283,9 @@ pub fn arrived(context: &Context, view: &View, produced: &ProduceContext, body: 
         for answer in &mut topic.partition_responses {
             if let Some(entry) = entries.get(&(key.clone(), answer.index)) {
                 waits.extend(stored(view, produced.acks, entry, answer));
+                if let Some(id) = &produced.transactional_id {
+                    touched(context, id, entry, answer);
+                }
             }
         }
     }
@@ -322,14 +341,27 @@ fn stored(view: &View, acks: i16, entry: &Entry, answer: &mut PartitionProduceRe
         partition.kick(next);
         metrics::tee_batches(TeeResult::NotVerbatim).increment(1);
     }
-    // A transaction's records cross when it is committed: its acknowledgement is not the record's.
-    let waits = topic.mode() == TeeMode::Sync && !header.is_transactional();
+    if header.is_transactional() {
+        // Its records cross when it is committed: only then are they acknowledged.
+        partition.expose(logical + count);
+        return None;
+    }
+    let waits = topic.mode() == TeeMode::Sync;
     if !waits {
         partition.acknowledge(logical, logical + count);
     }
     let logical = (logical, logical + count);
     let (topic, index) = (entry.topic.clone(), entry.index);
     waits.then(|| Wait { partition: partition.clone(), active_end: next, logical, topic, index })
+}
+
+/// Notes what a transaction has written.
+fn touched(context: &Context, id: &str, entry: &Entry, answer: &PartitionProduceResponse) {
+    let (Some((_, partition)), Some((header, _))) = (&entry.partition, &entry.batch) else { return };
+    if header.is_transactional() && answer.error_code == NONE && answer.base_offset >= 0 {
+        let (base, next) = (answer.base_offset, answer.base_offset + i64::from(header.count));
+        context.transactions.memory.lock().touched(id, &partition.tp, base, next);
+    }
 }
 
 /// Adds what the proxy answers itself.
@@ -384,28 +416,10 @@ fn push(reply: &mut ProduceResponse, key: &TopicKey, row: PartitionProduceRespon
 
 /// Waits until the standby has what each acknowledgement promises. Gives the partitions that must be answered with an error.
 async fn wait_for_standby(context: &Context, generation: Generation, waits: Vec<Wait>, deadline: Instant) -> Vec<Wait> {
-    let block = context.live.load().tee.on_standby_loss == LossPolicy::Block;
     let mut failed = Vec::new();
     for wait in waits {
-        let partition = &wait.partition;
-        let mut held = true;
-        if (partition.in_sync() || block) && partition.replicated(wait.active_end, deadline).await == InSync::TimedOut {
-            held = false;
-            if !block {
-                held = context
-                    .house
-                    .leave_in_sync(partition)
-                    .await
-                    .inspect_err(|reason| {
-                        tracing::warn!(partition = %partition.tp, %reason, "an acknowledgement is withheld");
-                    })
-                    .is_ok();
-            }
-        }
-        // A failover came meanwhile: what has been seen is the new generation's progress, the record may be lost.
-        held &= partition.offsets.read().generation() <= generation;
-        if held {
-            partition.acknowledge(wait.logical.0, wait.logical.1);
+        if standby::reached(context, generation, &wait.partition, wait.active_end, deadline).await {
+            wait.partition.acknowledge(wait.logical.0, wait.logical.1);
         } else {
             failed.push(wait);
         }

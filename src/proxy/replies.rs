@@ -15,7 +15,7 @@ use super::connection::{End, write_frame};
 use super::gate::{self, GateState};
 use super::inbox::Inbox;
 use super::pending::{self, Pending, Reply};
-use super::{Context, fetch, local, produce};
+use super::{Context, fetch, local, produce, transactions};
 use crate::admin::metrics::{self, Counted, Direction, RequestResult, Side};
 use crate::catalog::View;
 use crate::groups;
@@ -247,6 +247,7 @@ impl Replies {
                 Answer::Produce(produce::arrived(&self.context, &view, &produced, &body).map_err(bad)?)
             }
             Reply::Fetch { .. } => Answer::Fetch(body),
+            Reply::Transaction(asked) => Answer::Transaction(asked, body),
             Reply::Join(sent) => Answer::Join(sent, body),
             _ => Answer::Other(body),
         };
@@ -272,6 +273,7 @@ enum Answer {
     Fetch(Bytes),
     /// To a JoinGroup sent in this version.
     Join(i16, Bytes),
+    Transaction(Box<transactions::Asked>, Bytes),
     Other(Bytes),
 }
 
@@ -293,6 +295,7 @@ async fn leave(context: Arc<Context>, asked: Asked, answer: Answer) -> Result<[B
         Answer::Produce(arrived) => produce::settle(&context, arrived).await,
         Answer::Fetch(body) => fetch::reply(&context, &view, version, &request, &body).await,
         Answer::Join(sent, body) => groups::join_reply(&request, &body, sent, version),
+        Answer::Transaction(asked, body) => transactions::reply(&context, &view, *asked, version, &body).await,
         Answer::Other(body) => rewrite::response(key, version, &request, &body, &*view).map_err(|e| e.to_string()),
     };
     let out = out.map_err(|reason| bad(key, &reason))?;

@@ -19,5 +19,5 @@ pub use build::{NewRecord, build, gap};
 pub use compress::{Codec, CompressError, MAX_INFLATED};
 pub use dense::{DenseError, Fix, Piece, split_dense};
 pub use header::{BatchError, BatchHeader, HEADER_BYTES, Stamp};
-pub use patch::{Relabel, as_sent, relabel, restamp, same_content, section};
+pub use patch::{Relabel, as_producer, as_sent, relabel, restamp, same_content, section};
 pub use record::{RecordError, RecordRef, Records, Section};

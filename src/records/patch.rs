@@ -84,9 +84,15 @@ pub fn restamp(batch: &Batch, stamp: Stamp) -> Bytes {
     let mut out = BytesMut::from(batch.bytes().as_ref());
     place(&mut out, 0, -1);
     put(&mut out, at::ATTRIBUTES, &attributes.to_be_bytes());
-    put(&mut out, at::PRODUCER_ID, &stamp.producer_id.to_be_bytes());
-    put(&mut out, at::PRODUCER_ID + 8, &stamp.producer_epoch.to_be_bytes());
-    put(&mut out, at::PRODUCER_ID + 10, &stamp.base_sequence.to_be_bytes());
+    put_stamp(&mut out, stamp);
+    fix_crc(&mut out);
+    out.freeze()
+}
+
+/// The batch under another producer id, epoch and sequence, with a fresh CRC; all else stays, the transactional bit included.
+pub fn as_producer(batch: &Batch, stamp: Stamp) -> Bytes {
+    let mut out = BytesMut::from(batch.bytes().as_ref());
+    put_stamp(&mut out, stamp);
     fix_crc(&mut out);
     out.freeze()
 }
@@ -103,6 +109,12 @@ pub fn same_content(a: &Batch, b: &Batch) -> bool {
     let fields =
         |h: &BatchHeader| (h.attributes & READING_BITS, h.last_offset_delta, h.base_timestamp, h.max_timestamp);
     fields(a.header()) == fields(b.header()) && section(a) == section(b)
+}
+
+fn put_stamp(batch: &mut [u8], stamp: Stamp) {
+    put(batch, at::PRODUCER_ID, &stamp.producer_id.to_be_bytes());
+    put(batch, at::PRODUCER_ID + 8, &stamp.producer_epoch.to_be_bytes());
+    put(batch, at::PRODUCER_ID + 10, &stamp.base_sequence.to_be_bytes());
 }
 
 fn place(batch: &mut [u8], base_offset: i64, leader_epoch: i32) {
@@ -233,6 +245,11 @@ mod tests {
             prop_assert_eq!(out.header().stamp(), stamp);
             prop_assert_eq!((out.header().base_offset, out.header().leader_epoch), (0, -1));
             prop_assert_eq!(out.header().attributes, original.header().attributes & READING_BITS);
+            let other = Batch::new(as_producer(&dirty, stamp)).unwrap();
+            prop_assert!(crc_ok(&other));
+            let expected = BatchHeader { producer_id, producer_epoch, base_sequence, crc: other.header().crc, ..*dirty.header() };
+            prop_assert_eq!(*other.header(), expected);
+            prop_assert_eq!(other.payload(), dirty.payload());
         }
     }
 }

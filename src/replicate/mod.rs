@@ -26,7 +26,7 @@ use crate::catalog::{Catalog, Partition};
 use crate::config::TeeMode;
 use crate::model::{ClusterIx, Generation, TopicPartition};
 use crate::state::Store;
-use crate::upstream::Cluster;
+use crate::upstream::{Cluster, UpstreamError};
 
 /// What the streams of one generation share.
 pub struct Direction {
@@ -39,11 +39,27 @@ pub struct Direction {
     pub catalog: Arc<Catalog>,
     pub store: Arc<Store>,
     writer: writer::Writer,
+    /// No transaction of the standby's own is open in the copies any more.
+    settled: tokio::sync::OnceCell<()>,
 }
 
 impl Direction {
     pub fn to(&self) -> ClusterIx {
         self.from.other()
+    }
+
+    /// Ends transactions that were open on the standby when it was the active cluster and got lost: their markers would come
+    /// in the midst of what is copied. Once, as soon as it can be reached.
+    async fn settle(&self) -> Result<(), UpstreamError> {
+        let copied = |topic: &str| self.catalog.topic(topic).is_some_and(|t| t.mode() != TeeMode::Off);
+        let end = || async {
+            let aborted = self.standby.end_transactions(|t| t.topics.keys().any(|topic| copied(topic))).await?;
+            if !aborted.is_empty() {
+                tracing::warn!(cluster = %self.standby.name(), ids = ?aborted, "transactions left open were aborted");
+            }
+            Ok(())
+        };
+        self.settled.get_or_try_init(end).await.copied()
     }
 
     /// The standby's name, for keys of the state topic.
@@ -73,7 +89,9 @@ impl Streams {
         let stop = CancellationToken::new();
         let tasks = TaskTracker::new();
         let writer = writer::Writer::new(standby.clone(), tasks.clone(), stop.clone());
-        let direction = Arc::new(Direction { generation, from, active, standby, names, catalog, store, writer });
+        let settled = tokio::sync::OnceCell::new();
+        let direction = Direction { generation, from, active, standby, names, catalog, store, writer, settled };
+        let direction = Arc::new(direction);
         let streams = Arc::new(Streams { direction: direction.clone(), running: Mutex::default(), tasks, stop });
         streams.spawn(poll::run(direction.clone()));
         streams.spawn(poll::watch_copies(direction));

@@ -56,6 +56,7 @@ pub async fn open(direction: &Direction, partition: &Partition) -> Result<Opened
     if direction.catalog.topic(&tp.topic).is_some_and(|t| !t.keeps_copies(direction.generation)) {
         return Err(OpenError::NotYet("the standby's topic does not have the settings of a copy yet".into()));
     }
+    direction.settle().await.map_err(|e| OpenError::NotYet(format!("standby: {e}")))?;
     // Asked together, since sync acknowledgements wait for this at a cutover; but the sequence before the standby's end: an
     // append of a killed predecessor that lands in between is then in the end and not in the sequence, so that ours is
     // refused; the other way round ours would be accepted, behind a copy of itself.

@@ -186,8 +186,11 @@ impl Stream {
             match self.catch_up().await {
                 Ok(true) => empty = EMPTY_WAIT.0,
                 Ok(false) => {
-                    tokio::time::sleep(empty).await;
-                    empty = (empty * 2).min(EMPTY_WAIT.1);
+                    let marker = self.partition.marker_expected();
+                    empty = match tokio::time::timeout(empty, marker).await {
+                        Ok(()) => EMPTY_WAIT.0,
+                        Err(_) => (empty * 2).min(EMPTY_WAIT.1),
+                    };
                 }
                 Err(stop) => return stop,
             }

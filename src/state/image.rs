@@ -9,6 +9,7 @@ use super::records::{
 };
 use crate::model::{ClusterIx, Generation};
 use crate::offsets::{Cut, OffsetMap, PartitionOffsets, Retired};
+use crate::transactions;
 
 /// The newest copy of every record.
 #[derive(Clone, Debug, Default)]
@@ -109,6 +110,15 @@ impl Image {
     pub fn divergences(&self) -> Vec<(Key, DivergenceRecord)> {
         let known = self.records.keys().filter(|key| matches!(key, Key::Divergence { .. }));
         known.filter_map(|key| Some((key.clone(), self.get(key)?))).collect()
+    }
+
+    /// What is stored of transactional ids.
+    pub fn transactions(&self) -> Vec<(String, transactions::Record)> {
+        let entry = |key: &Key| match key {
+            Key::Transaction { id } => self.get(key).map(|record| (id.clone(), record)),
+            _ => None,
+        };
+        self.records.keys().filter_map(entry).collect()
     }
 
     /// The cuts of all committed cutovers by partition, in order of generation. `cluster` finds a cluster by name.

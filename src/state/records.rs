@@ -52,6 +52,10 @@ pub enum Key {
         partition: i32,
         generation: Generation,
     },
+    /// A transactional id, which may hold any character, `/` too.
+    Transaction {
+        id: String,
+    },
 }
 
 impl Key {
@@ -69,11 +73,15 @@ impl Key {
             Key::Divergence { cluster, topic, partition, generation } => {
                 format!("divergence/{cluster}/{topic}/{partition}/{generation}")
             }
+            Key::Transaction { id } => format!("txn/{id}"),
         }
     }
 
     /// `None` for a key of another (later) version of this program: it is left alone.
     pub fn decode(text: &str) -> Option<Key> {
+        if let Some(id) = text.strip_prefix("txn/") {
+            return Some(Key::Transaction { id: id.to_owned() });
+        }
         let mut parts = text.split('/');
         let kind = parts.next()?;
         let mut next = || parts.next().map(str::to_owned);
@@ -273,6 +281,7 @@ mod tests {
             Key::Stamped { topic: t(), partition: 2 },
             Key::Report { generation: 7 },
             Key::Divergence { cluster: "east".into(), topic: t(), partition: 3, generation: 7 },
+            Key::Transaction { id: "app/0_1 \u{e9}".into() },
         ] {
             assert_eq!(Key::decode(&key.encode()), Some(key));
         }

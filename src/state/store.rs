@@ -29,9 +29,11 @@ pub enum StateError {
 }
 
 /// One record to be stored.
+#[derive(Clone)]
 pub struct Entry {
     pub(super) key: String,
-    pub(super) value: Vec<u8>,
+    /// `None` removes what is stored.
+    pub(super) value: Option<Vec<u8>>,
 }
 
 /// The state topics of both clusters.
@@ -75,7 +77,12 @@ impl Store {
         let seq = self.seq.fetch_add(1, Ordering::Relaxed);
         // Records are made of strings, numbers and lists: this cannot fail; an empty value would be refused by the reader.
         let value = serde_json::to_vec(&Stored { generation, seq, data }).unwrap_or_default();
-        Entry { key: key.encode(), value }
+        Entry { key: key.encode(), value: Some(value) }
+    }
+
+    /// Removes a record. It must go to both clusters: at a start the copy that is left would count.
+    pub fn tombstone(&self, key: &Key) -> Entry {
+        Entry { key: key.encode(), value: None }
     }
 
     /// Stores records on one cluster; returns when they are acknowledged.

@@ -150,7 +150,7 @@ impl Writer {
         let timestamp = now_ms();
         let records = entries.iter().map(|&e| NewRecord {
             key: Some(e.key.as_bytes()),
-            value: Some(&e.value),
+            value: e.value.as_deref(),
             headers: Vec::new(),
             timestamp,
         });
@@ -218,7 +218,7 @@ impl Writer {
 
     fn own_record(&self) -> Entry {
         let stored = Stored { generation: 0, seq: self.owner.since_ms.unsigned_abs(), data: &self.owner };
-        Entry { key: Key::Owner.encode(), value: serde_json::to_vec(&stored).unwrap_or_default() }
+        Entry { key: Key::Owner.encode(), value: Some(serde_json::to_vec(&stored).unwrap_or_default()) }
     }
 
     async fn newest_owner(&self) -> Result<Option<Owner>, Failure> {
@@ -253,7 +253,7 @@ fn now_ms() -> i64 {
 }
 
 fn entry_size(entry: &Entry) -> usize {
-    entry.key.len() + entry.value.len() + RECORD_OVERHEAD
+    entry.key.len() + entry.value.as_ref().map_or(0, Vec::len) + RECORD_OVERHEAD
 }
 
 fn job_size(job: &Job) -> usize {

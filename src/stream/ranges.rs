@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 const MAX_RANGES: usize = 10_000;
 
 /// Disjoint ranges by start; the value is the end (exclusive).
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ranges {
     ranges: BTreeMap<i64, i64>,
 }
@@ -48,6 +48,11 @@ impl Ranges {
                 return;
             }
         }
+    }
+
+    /// Behind the last range; `None`: there is none.
+    pub fn end(&self) -> Option<i64> {
+        self.ranges.values().next_back().copied()
     }
 
     /// Ranges at or above `offset`, cut there.

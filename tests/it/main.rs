@@ -31,6 +31,7 @@ mod successor;
 mod support;
 mod three_brokers;
 mod tools;
+mod transactions;
 mod upstream;
 mod verify;
 mod versions;

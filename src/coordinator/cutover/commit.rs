@@ -43,6 +43,9 @@ impl Drive<'_> {
                 entries.push(store.entry_in(generation, &key, &record));
             }
         }
+        for (id, record) in &self.broken {
+            entries.push(store.entry_in(generation, &Key::Transaction { id: id.clone() }, record));
+        }
         let record = GenerationRecord {
             generation,
             active: to.into(),
@@ -120,6 +123,11 @@ impl Drive<'_> {
     /// Lets everything go on the old cluster.
     pub(super) async fn roll_back(&mut self) -> Event {
         let house = self.house;
+        // They were aborted, or are taken for that.
+        for (id, record) in &self.broken {
+            let entry = house.store.entry(&Key::Transaction { id: id.clone() }, record);
+            house.store.write_soon(self.roles.active, vec![entry]);
+        }
         let stopped = self.running.as_ref().is_none_or(|r| r.is_stopped());
         if stopped {
             for partition in self.copied() {

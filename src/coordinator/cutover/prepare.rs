@@ -125,18 +125,14 @@ impl Drive<'_> {
         active: &Cluster,
         partitions: &[Arc<Partition>],
     ) -> Result<PerPartition<i64>, String> {
-        let tps: Vec<_> = partitions.iter().map(|p| p.tp.clone()).collect();
-        let unread = |e: UpstreamError| format!("the active cluster's ends cannot be read: {e}");
-        let stable = active.list_offsets(&tps, OffsetSpec::LatestCommitted).await.map_err(unread)?;
-        let ends = active.list_offsets(&tps, OffsetSpec::Latest).await.map_err(unread)?;
-        if stable == ends {
-            return Ok(ends);
-        }
-        let aborted = super::super::transactions::abort_open(active, self.deadline).await?;
+        let (aborted, broken) = self.house.leave_transactions(active, self.deadline).await?;
         if !aborted.is_empty() {
             self.warnings.push(format!("open transactions were aborted: {}", aborted.join(", ")));
         }
-        active.list_offsets(&tps, OffsetSpec::Latest).await.map_err(unread)
+        self.broken.extend(broken);
+        let tps: Vec<_> = partitions.iter().map(|p| p.tp.clone()).collect();
+        let ends = active.list_offsets(&tps, OffsetSpec::Latest).await;
+        ends.map_err(|e: UpstreamError| format!("the active cluster's ends cannot be read: {e}"))
     }
 
     /// Failover: reads where the standby's copies end, and works out what they lack. `last`: stops the streams first, so
@@ -186,6 +182,9 @@ impl Drive<'_> {
             self.note_lost(&partition, logical_end, known);
             let cut = Cut { generation, to, logical, to_end, from_end, planned: false };
             self.cuts.push((partition, cut));
+        }
+        if last {
+            self.lose_transactions();
         }
         Event::Succeeded
     }

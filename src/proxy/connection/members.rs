@@ -8,11 +8,13 @@ use bytes::Bytes;
 use super::{Connection, End, Failure, gone};
 use crate::catalog::View;
 use crate::groups::JoinRule;
-use crate::proxy::{gate, pending};
+use crate::proxy::{gate, pending, transactions};
 use crate::wire::header::RequestHeader;
 
 impl Connection {
-    pub(super) async fn member_request(
+    /// Group requests and those of transactional producers: senders of an earlier generation are taken care of, all else goes
+    /// through translated.
+    pub(super) async fn held_request(
         &mut self,
         view: &Arc<View>,
         header: &RequestHeader,
@@ -21,7 +23,7 @@ impl Connection {
         let mut watch = self.context.gate.watch();
         let rule = tokio::select! {
             biased;
-            rule = self.judge_member(view, header, body) => rule?,
+            rule = self.judge(view, header, body) => rule?,
             // What is held here must not hold up the next cutover: it is judged again under the next view.
             _ = gate::closed(&mut watch, view.generation) => return Err(Failure::End(End::Gate)),
             end = gone(&self.client) => return Err(Failure::End(end)),
@@ -32,6 +34,13 @@ impl Connection {
             self.context.house.group_committed(&group);
         }
         Ok(rule)
+    }
+
+    async fn judge(&self, view: &Arc<View>, header: &RequestHeader, body: &Bytes) -> Result<JoinRule, String> {
+        match transactions::is_one(header.api_key) {
+            true => transactions::request(&self.context, view, header, body).await,
+            false => self.judge_member(view, header, body).await,
+        }
     }
 
     /// KIP-848 members first: what is not theirs is a classic member's, or nobody's.

@@ -28,6 +28,8 @@ pub struct Part<'a> {
     pub partition: i32,
     pub error: i16,
     pub high_watermark: i64,
+    /// Transactions are named as aborted.
+    pub aborted: bool,
     /// Where its records lie.
     pub records: Range<usize>,
 }
@@ -158,7 +160,8 @@ impl Walk<'_> {
         if self.version >= LOG_START_OFFSET {
             self.offset(topic, partition)?;
         }
-        for _ in 0..self.length()?.unwrap_or(0) {
+        let aborted = self.length()?.unwrap_or(0);
+        for _ in 0..aborted {
             self.reader.i64()?; // an aborted transaction's producer id
             self.offset(topic, partition)?;
             self.no_tags()?;
@@ -170,7 +173,8 @@ impl Walk<'_> {
         let start = self.reader.position();
         self.reader.take(length)?;
         let records = start..start + length;
-        if !may(&Part { topic, partition, error, high_watermark, records: records.clone() }) {
+        let aborted = aborted > 0;
+        if !may(&Part { topic, partition, error, high_watermark, aborted, records: records.clone() }) {
             return Err(Other);
         }
         if !self.t.batches_stay(topic, partition) {

@@ -3,10 +3,10 @@
 use futures_util::future::join_all;
 use kafka_protocol::messages::leave_group_request::MemberIdentity;
 use kafka_protocol::messages::offset_commit_request::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
-use kafka_protocol::messages::offset_fetch_request::OffsetFetchRequestGroup;
+use kafka_protocol::messages::offset_fetch_request::{OffsetFetchRequestGroup, OffsetFetchRequestTopics};
 use kafka_protocol::messages::{
     ConsumerGroupDescribeRequest, ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse, DescribeGroupsRequest,
-    GroupId, LeaveGroupRequest, ListGroupsRequest, OffsetCommitRequest, OffsetFetchRequest,
+    GroupId, LeaveGroupRequest, ListGroupsRequest, OffsetCommitRequest, OffsetFetchRequest, OffsetFetchResponse,
 };
 use kafka_protocol::protocol::{Message, Request, VersionRange};
 
@@ -116,29 +116,52 @@ impl Cluster {
     pub async fn offset_fetch_all(&self, group: &str) -> Result<Vec<Committed>, UpstreamError> {
         let wanted = OffsetFetchRequestGroup::default().with_group_id(GroupId(name(group))).with_topics(None);
         let req = OffsetFetchRequest::default().with_groups(vec![wanted]);
-        self.ask_coordinator(group, &req, OFFSET_FETCH, |reply| {
-            let Some(found) = reply.groups.first() else {
-                return Err(self.error("OffsetFetch", Kind::Protocol("the reply is empty".into())));
-            };
-            if found.error_code == code::GROUP_ID_NOT_FOUND {
-                return Ok(Vec::new());
-            }
-            self.verdict("OffsetFetch", Some((found.error_code, None)))?;
-            let mut all = Vec::new();
-            for (topic, p) in found.topics.iter().flat_map(|t| t.partitions.iter().map(move |p| (&t.name, p))) {
-                self.verdict("OffsetFetch", Some((p.error_code, None)))?;
-                if p.committed_offset >= 0 {
-                    all.push(Committed {
-                        tp: TopicPartition::new(topic.as_str(), p.partition_index),
-                        offset: p.committed_offset,
-                        leader_epoch: p.committed_leader_epoch,
-                        metadata: p.metadata.as_ref().map(ToString::to_string).unwrap_or_default(),
-                    });
-                }
-            }
-            Ok(all)
+        self.ask_coordinator(group, &req, OFFSET_FETCH, |reply| self.committed(&reply)).await
+    }
+
+    /// The offsets that a group has committed for these partitions; `None` while one of them is about to change by a
+    /// transaction that is not complete (KIP-447).
+    pub async fn offset_fetch_stable(
+        &self,
+        group: &str,
+        partitions: &[TopicPartition],
+    ) -> Result<Option<Vec<Committed>>, UpstreamError> {
+        let topics = group_by_topic(partitions.iter().map(|tp| (tp, ()))).into_iter().map(|(topic, partitions)| {
+            let indexes = partitions.into_iter().map(|(partition, ())| partition).collect();
+            OffsetFetchRequestTopics::default().with_name(topic_name(topic)).with_partition_indexes(indexes)
+        });
+        let wanted =
+            OffsetFetchRequestGroup::default().with_group_id(GroupId(name(group))).with_topics(Some(topics.collect()));
+        let req = OffsetFetchRequest::default().with_groups(vec![wanted]).with_require_stable(true);
+        self.ask_coordinator(group, &req, OFFSET_FETCH, |reply| match self.committed(&reply) {
+            Err(e) if e.kafka_code() == Some(code::UNSTABLE_OFFSET_COMMIT) => Ok(None),
+            told => told.map(Some),
         })
         .await
+    }
+
+    /// Reads the reply for one group.
+    fn committed(&self, reply: &OffsetFetchResponse) -> Result<Vec<Committed>, UpstreamError> {
+        let Some(found) = reply.groups.first() else {
+            return Err(self.error("OffsetFetch", Kind::Protocol("the reply is empty".into())));
+        };
+        if found.error_code == code::GROUP_ID_NOT_FOUND {
+            return Ok(Vec::new());
+        }
+        self.verdict("OffsetFetch", Some((found.error_code, None)))?;
+        let mut all = Vec::new();
+        for (topic, p) in found.topics.iter().flat_map(|t| t.partitions.iter().map(move |p| (&t.name, p))) {
+            self.verdict("OffsetFetch", Some((p.error_code, None)))?;
+            if p.committed_offset >= 0 {
+                all.push(Committed {
+                    tp: TopicPartition::new(topic.as_str(), p.partition_index),
+                    offset: p.committed_offset,
+                    leader_epoch: p.committed_leader_epoch,
+                    metadata: p.metadata.as_ref().map(ToString::to_string).unwrap_or_default(),
+                });
+            }
+        }
+        Ok(all)
     }
 
     /// Commits offsets from outside the group: (partition, next offset, metadata). Answers the partitions that were

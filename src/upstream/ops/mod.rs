@@ -8,6 +8,7 @@ pub mod groups;
 pub mod log;
 pub mod produce;
 pub mod topics;
+pub mod transactions;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;

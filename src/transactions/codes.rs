@@ -1,0 +1,54 @@
+//! The error codes (Kafka class Errors) by which a producer learns that its transaction cannot go on. Which client takes
+//! which code for an abortable error was tried with Java, librdkafka and franz-go; a code that a client of that request
+//! version does not know is fatal to it.
+
+use kafka_protocol::error::ResponseError;
+
+use super::Ask;
+
+const ILLEGAL_GENERATION: i16 = ResponseError::IllegalGeneration.code();
+const INVALID_PRODUCER_EPOCH: i16 = ResponseError::InvalidProducerEpoch.code();
+const INVALID_TXN_STATE: i16 = ResponseError::InvalidTxnState.code();
+const UNKNOWN_PRODUCER_ID: i16 = ResponseError::UnknownProducerId.code();
+const PRODUCER_FENCED: i16 = ResponseError::ProducerFenced.code();
+const TRANSACTION_ABORTABLE: i16 = ResponseError::TransactionAbortable.code();
+
+/// First versions whose senders know TRANSACTION_ABORTABLE (KIP-890).
+const PRODUCE_ABORTABLE: i16 = 11;
+const OFFSETS_ABORTABLE: i16 = 4;
+/// First versions whose senders know PRODUCER_FENCED (KIP-588).
+const TXN_FENCED: i16 = 2;
+const INIT_FENCED: i16 = 4;
+
+/// The transaction was open when its cluster was left: an error after which the application may abort it.
+pub fn broken(ask: Ask) -> i16 {
+    match ask {
+        Ask::Produce { version, .. } if version >= PRODUCE_ABORTABLE => TRANSACTION_ABORTABLE,
+        Ask::Produce { .. } => INVALID_TXN_STATE,
+        // Clients send version 3 at most, whether they know TRANSACTION_ABORTABLE or not.
+        Ask::AddPartitions { .. } => UNKNOWN_PRODUCER_ID,
+        Ask::AddOffsets { version } | Ask::CommitOffsets { version } if version >= OFFSETS_ABORTABLE => {
+            TRANSACTION_ABORTABLE
+        }
+        Ask::AddOffsets { .. } => UNKNOWN_PRODUCER_ID,
+        Ask::CommitOffsets { .. } => ILLEGAL_GENERATION,
+        Ask::End { .. } => UNKNOWN_PRODUCER_ID,
+    }
+}
+
+/// Another incarnation of the producer has taken over.
+pub fn fenced(ask: Ask) -> i16 {
+    match ask {
+        Ask::AddPartitions { version } | Ask::AddOffsets { version } | Ask::End { version, .. }
+            if version >= TXN_FENCED =>
+        {
+            PRODUCER_FENCED
+        }
+        _ => INVALID_PRODUCER_EPOCH,
+    }
+}
+
+/// As [`fenced`], for an InitProducerId.
+pub fn init_fenced(version: i16) -> i16 {
+    if version >= INIT_FENCED { PRODUCER_FENCED } else { INVALID_PRODUCER_EPOCH }
+}
