@@ -166,7 +166,7 @@ impl Store {
         let entries = image.stored().map(|(key, stored)| Entry {
             key: key.encode(),
             // What was read as JSON is written as JSON.
-            value: serde_json::to_vec(&stored).unwrap_or_default(),
+            value: Some(serde_json::to_vec(&stored).unwrap_or_default()),
         });
         self.write(cluster, entries.collect()).await
     }
