@@ -197,6 +197,11 @@ impl Cluster {
         client::create_topic(&self.bootstrap(), name, partitions, i32::from(self.spec.brokers), entries);
     }
 
+    /// The first segment of a partition's log on the first broker.
+    pub fn segment(&self, topic: &str, partition: i32) -> PathBuf {
+        self.brokers[0].data.join(format!("{topic}-{partition}")).join("00000000000000000000.log")
+    }
+
     /// SIGKILL of broker `i`; its data stays.
     pub fn kill_broker(&mut self, i: usize) {
         if let Some(mut process) = self.brokers[i].process.take() {

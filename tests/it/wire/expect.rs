@@ -123,6 +123,13 @@ fn as_client(text: &str, world: &World) -> String {
             _ => epoch.into(),
         });
     }
+    // Of which generation a member's epoch is can be told.
+    if text.starts_with("ConsumerGroupHeartbeatResponse") {
+        text = map_field(&text, "member_epoch", |epoch| match epoch.parse::<i32>() {
+            Ok(epoch) if epoch > 0 => (epoch + world.epoch_base).to_string(),
+            _ => epoch.into(),
+        });
+    }
     text.replace("-d-", "-p-").replace("api-d", "api-p").replace("txn-d", "txn-p")
 }
 
