@@ -69,7 +69,7 @@ fn switchovers_in_a_row_under_load_cost_no_record() {
         Load::start(LoadSpec { consumers: 3, records_per_second: 300, consumer_config: vec![strategy], ..spec })
     });
     loads.iter().for_each(|load| load.wait_for_more(300, PATIENCE));
-    let times = repetitions(4, 10);
+    let times = repetitions(3, 10);
     for n in 0..times {
         let report = rig.switch();
         println!("switchover {n}: hold_ms={}", report["hold_ms"]);

@@ -93,7 +93,7 @@ fn records(verified: &Value) -> u64 {
 #[test]
 fn a_proxy_killed_at_random_instants_loses_and_doubles_nothing() {
     let mut rig = Rig::start();
-    let kills = repetitions(8, 50);
+    let kills = repetitions(6, 50);
     for kill in 1..=kills {
         rig.replace();
         if kill % 3 != 0 {
@@ -165,7 +165,7 @@ fn a_switchover_that_dies_half_way_is_completed_or_never_was() {
 #[test]
 fn a_switchover_killed_at_random_instants_is_completed_or_never_was() {
     let mut rig = Rig::start();
-    for n in 1..=repetitions(4, 30) {
+    for n in 1..=repetitions(3, 30) {
         rig.proxy.wait_in_sync(MINUTE);
         let before = generation(&rig.proxy);
         let delay = rig.random.random_range(Duration::ZERO..Duration::from_millis(400));

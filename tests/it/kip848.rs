@@ -8,6 +8,7 @@ use crate::support::java_group::JavaGroup;
 use crate::support::load::{Commit, Load, LoadSpec, Outcome};
 use crate::support::proxy::ProxySpec;
 use crate::support::scan;
+use crate::support::shared::repetitions;
 
 const MINUTE: Duration = Duration::from_secs(60);
 /// A Java source is compiled first, on a busy machine.
@@ -70,11 +71,11 @@ fn members_of_several_groups_go_on_over_switchovers() {
     let topics = [("by-itself", Commit::Auto(Duration::from_secs(1))), ("by-hand", Commit::Manual)];
     let rig = rig(&topics.map(|(topic, _)| topic));
     let loads = topics.map(|(topic, commit)| (topic, group_of_three(&rig, topic, commit, &[])));
-    for round in 0..3 {
-        loads.iter().for_each(|(_, load)| load.wait_for_more(3000, MINUTE));
+    for round in 0..repetitions(2, 3) {
+        loads.iter().for_each(|(_, load)| load.wait_for_more(1500, MINUTE));
         loads.iter().for_each(|(_, load)| load.open_window());
         let report = rig.switch();
-        loads.iter().for_each(|(_, load)| load.wait_for_more(8000, MINUTE));
+        loads.iter().for_each(|(_, load)| load.wait_for_more(repetitions(5000, 8000) as u64, MINUTE));
         let gaps: Vec<_> = loads.iter().map(|(_, load)| load.window().1).collect();
         eprintln!("round {round}: held {} ms, {gaps:?}", report["hold_ms"]);
     }
@@ -91,11 +92,11 @@ fn java_and_librdkafka_members_go_on_over_a_switchover_and_a_failover() {
     let java = java_group(&rig, TOPIC, &["auto.commit.interval.ms=1000"]);
     java.wait_for(3000, JAVA_START);
     rig.switch();
-    load.wait_for_more(10_000, MINUTE);
+    load.wait_for_more(repetitions(6000, 10_000) as u64, MINUTE);
     rig.proxy.wait_switchable(MINUTE);
     rig.west.kill();
     assert_done(&rig.proxy.failover());
-    load.wait_for_more(10_000, MINUTE);
+    load.wait_for_more(repetitions(6000, 10_000) as u64, MINUTE);
     let outcome = load.finish(MINUTE);
     let written = outcome.history.clone();
     judge_load(&rig, TOPIC, outcome).assert_clean("librdkafka");
