@@ -195,7 +195,8 @@ impl Rig {
         self.wait_for_more(step);
         let before = generation(&self.proxy);
         let asked = self.proxy.post("/v1/switchover", &json!({}));
-        assert!(asked.is_err(), "{step}: the proxy lives and answered {asked:?}");
+        // What is left to do then is so little that the answer may come first.
+        assert!(asked.is_err() || step == "during_resume", "{step}: the proxy lives and answered {asked:?}");
         wait_until("the proxy to abort", MINUTE, || !self.proxy.is_alive());
         self.proxy.spec_mut().environment.clear();
         self.replace();
