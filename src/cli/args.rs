@@ -153,31 +153,23 @@ pub enum DivergenceCommand {
         selection: Selection,
     },
     /// Have the records written to the active cluster as new ones, each once however often this is asked
-    Reinject {
-        #[command(flatten)]
-        api: Api,
-        #[command(flatten)]
-        selection: Selection,
-        /// Do not ask
-        #[arg(long)]
-        yes: bool,
-        /// Print one JSON document
-        #[arg(long)]
-        json: bool,
-    },
+    Reinject(Settle),
     /// Mark the ranges as dealt with; their records stay where they are until retention takes them
-    Discard {
-        #[command(flatten)]
-        api: Api,
-        #[command(flatten)]
-        selection: Selection,
-        /// Do not ask
-        #[arg(long)]
-        yes: bool,
-        /// Print one JSON document
-        #[arg(long)]
-        json: bool,
-    },
+    Discard(Settle),
+}
+
+#[derive(clap::Args, Debug)]
+pub struct Settle {
+    #[command(flatten)]
+    pub api: Api,
+    #[command(flatten)]
+    pub selection: Selection,
+    /// Do not ask
+    #[arg(long)]
+    pub yes: bool,
+    /// Print one JSON document
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Which ranges; all, if nothing is said.

@@ -2,7 +2,7 @@
 
 mod export;
 
-use super::args::{DivergenceCommand, Selection};
+use super::args::{DivergenceCommand, Selection, Settle};
 use super::client::Client;
 use super::commands::show;
 use super::{Exit, Failure, Terminal, tables};
@@ -27,15 +27,13 @@ pub(super) fn run(command: DivergenceCommand, terminal: &mut Terminal<'_>) -> Re
             }
             Ok(Exit::Done)
         }
-        DivergenceCommand::Reinject { api, selection, yes, json } => {
-            let client = Client::find(&api)?;
+        DivergenceCommand::Reinject(asked) => {
             let question = "Write these records again, as new ones at the end of their partitions?";
-            settle(&client, "reinject", question, &selection, yes, json, terminal)
+            settle("reinject", question, &asked, terminal)
         }
-        DivergenceCommand::Discard { api, selection, yes, json } => {
-            let client = Client::find(&api)?;
+        DivergenceCommand::Discard(asked) => {
             let question = "Mark these records as dealt with, so that nothing asks about them any more?";
-            settle(&client, "discard", question, &selection, yes, json, terminal)
+            settle("discard", question, &asked, terminal)
         }
     }
 }
@@ -60,15 +58,9 @@ fn request(selection: &Selection) -> DivergenceRequest {
     DivergenceRequest { topic, partition, generation }
 }
 
-fn settle(
-    client: &Client,
-    verb: &str,
-    question: &str,
-    selection: &Selection,
-    yes: bool,
-    json: bool,
-    terminal: &mut Terminal<'_>,
-) -> Result<Exit, Failure> {
+fn settle(verb: &str, question: &str, asked: &Settle, terminal: &mut Terminal<'_>) -> Result<Exit, Failure> {
+    let Settle { api, selection, yes, json } = asked;
+    let client = &Client::find(api)?;
     if !yes {
         if !terminal.answers {
             return Err(Failure::new(Exit::Usage, format!("nobody is there to confirm: give --yes to {verb}")));
@@ -84,7 +76,7 @@ fn settle(
         }
     }
     let after: Divergence = client.post(&format!("/v1/divergence/{verb}"), &request(selection))?;
-    show(&after, json, tables::divergence, terminal)?;
+    show(&after, *json, tables::divergence, terminal)?;
     let settled = |r: &DivergentRange| matches!(r.state, DivergenceState::Reinjected | DivergenceState::Discarded);
     let whole = after.ranges.iter().all(settled) && after.unreachable.is_empty();
     Ok(if whole { Exit::Done } else { Exit::Failed })

@@ -1,14 +1,15 @@
 //! Bodies of the classic group requests and replies that the proxy reads or makes itself.
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use kafka_protocol::messages::leave_group_response::MemberResponse;
 use kafka_protocol::messages::{
     HeartbeatRequest, HeartbeatResponse, JoinGroupRequest, JoinGroupResponse, LeaveGroupRequest, LeaveGroupResponse,
     SyncGroupRequest, SyncGroupResponse,
 };
-use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
+use kafka_protocol::protocol::{Encodable, StrBytes};
 
 use super::rehome::HEARTBEAT;
+use crate::wire::body::{decode, encode};
 use crate::wire::header::{RequestHeader, encode_request_header};
 
 /// The generation of a commit from outside the group.
@@ -18,22 +19,6 @@ const LEAVES_SEVERAL: i16 = 3;
 
 /// JoinGroup replies carry the protocol type from this version on (KIP-559).
 const NAMES_PROTOCOL_TYPE: i16 = 7;
-
-/// Reads one whole body.
-pub fn decode<M: Decodable>(body: &Bytes, version: i16) -> Result<M, String> {
-    let mut rest = body.clone();
-    let message = M::decode(&mut rest, version).map_err(|e| e.to_string())?;
-    match rest.remaining() {
-        0 => Ok(message),
-        n => Err(format!("{n} bytes too many")),
-    }
-}
-
-pub fn encode<M: Encodable>(message: &M, version: i16) -> Result<Bytes, String> {
-    let mut out = BytesMut::new();
-    message.encode(&mut out, version).map_err(|e| e.to_string())?;
-    Ok(out.freeze())
-}
 
 /// A whole request frame (without length) as the client of `header` would have sent it in another version.
 pub fn frame<M: Encodable>(header: &RequestHeader, version: i16, message: &M) -> Result<Bytes, String> {

@@ -22,15 +22,15 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::bodies::{decode, encode};
 use super::consumers::{Answer, Beat, Consumers, Epoch, Part, Parts, Shown};
 use super::members::At;
-use super::rehome::{JoinRule, OFFSET_COMMIT};
+use super::rehome::{OFFSET_COMMIT, Ruling};
 use crate::catalog::View;
 use crate::offsets::{member_epoch_in, member_epoch_out};
 use crate::proxy::Reply;
 use crate::rewrite::{self, Translate};
 use crate::upstream::Cluster;
+use crate::wire::body::{decode, encode};
 use crate::wire::header::RequestHeader;
 
 pub const OFFSET_FETCH: i16 = 9;
@@ -77,7 +77,7 @@ impl Heartbeats {
         cluster: Option<&Cluster>,
         header: &RequestHeader,
         body: &Bytes,
-    ) -> Result<Option<JoinRule>, String> {
+    ) -> Result<Option<Ruling>, String> {
         let version = header.api_version;
         match header.api_key {
             CONSUMER_GROUP_HEARTBEAT => self.heartbeat(view, cluster, version, body).map(Some),
@@ -93,13 +93,13 @@ impl Heartbeats {
         cluster: Option<&Cluster>,
         version: i16,
         body: &Bytes,
-    ) -> Result<JoinRule, String> {
+    ) -> Result<Ruling, String> {
         let mut req: ConsumerGroupHeartbeatRequest = decode(body, version)?;
         let beat = self.consumers.lock().beat(&req, view.generation, self.now());
         tracing::trace!(group = %req.group_id.as_str(), member = %req.member_id, epoch = req.member_epoch, ?beat,
             generation = view.generation, "ConsumerGroupHeartbeat");
         self.start_due(view, cluster, &req.group_id);
-        let answer = |reply: ConsumerGroupHeartbeatResponse| encode(&reply, version).map(JoinRule::Answer);
+        let answer = |reply: ConsumerGroupHeartbeatResponse| encode(&reply, version).map(Ruling::Answer);
         let reply = ConsumerGroupHeartbeatResponse::default();
         match beat {
             Beat::Native => {}
@@ -119,7 +119,7 @@ impl Heartbeats {
             Beat::Refuse(code) => return answer(reply.with_error_code(code)),
         }
         rewrite::consumer_group_heartbeat::request(&mut req, &**view);
-        Ok(JoinRule::Send { body: Some(encode(&req, version)?), reply: Reply::Rewrite })
+        Ok(Ruling::Send { body: Some(encode(&req, version)?), reply: Reply::Rewrite })
     }
 
     async fn commit(
@@ -128,7 +128,7 @@ impl Heartbeats {
         cluster: Option<&Cluster>,
         version: i16,
         body: &Bytes,
-    ) -> Result<Option<JoinRule>, String> {
+    ) -> Result<Option<Ruling>, String> {
         let mut req: OffsetCommitRequest = decode(body, version)?;
         let shown = req.generation_id_or_member_epoch;
         let code = match self.epoch(view, cluster, &req.group_id, &req.member_id, shown).await {
@@ -136,12 +136,12 @@ impl Heartbeats {
             Epoch::As(epoch) => {
                 req.generation_id_or_member_epoch = epoch;
                 rewrite::offset_commit::request(&mut req, &**view);
-                return Ok(Some(JoinRule::Send { body: Some(encode(&req, version)?), reply: Reply::Rewrite }));
+                return Ok(Some(Ruling::Send { body: Some(encode(&req, version)?), reply: Reply::Rewrite }));
             }
             Epoch::Wait | Epoch::Later => LATER,
             Epoch::Stale => STALE_MEMBER_EPOCH,
         };
-        encode(&rewrite::offset_commit::error(&req, code), version).map(JoinRule::Answer).map(Some)
+        encode(&rewrite::offset_commit::error(&req, code), version).map(Ruling::Answer).map(Some)
     }
 
     async fn fetch(
@@ -150,7 +150,7 @@ impl Heartbeats {
         cluster: Option<&Cluster>,
         version: i16,
         body: &Bytes,
-    ) -> Result<Option<JoinRule>, String> {
+    ) -> Result<Option<Ruling>, String> {
         let mut req: OffsetFetchRequest = decode(body, version)?;
         let mut changed = false;
         for i in 0..req.groups.len() {
@@ -169,13 +169,13 @@ impl Heartbeats {
                 Epoch::Stale => STALE_MEMBER_EPOCH,
             };
             let refusal = rewrite::offset_fetch::error(&req, version, code);
-            return encode(&refusal, version).map(JoinRule::Answer).map(Some);
+            return encode(&refusal, version).map(Ruling::Answer).map(Some);
         }
         if !changed {
             return Ok(None);
         }
         rewrite::offset_fetch::request(&mut req, &**view);
-        Ok(Some(JoinRule::Send { body: Some(encode(&req, version)?), reply: Reply::Rewrite }))
+        Ok(Some(Ruling::Send { body: Some(encode(&req, version)?), reply: Reply::Rewrite }))
     }
 
     /// The epoch by which a member's offset request goes to the cluster, once its group has settled.

@@ -15,5 +15,5 @@ mod translate;
 
 pub use bodies::join_reply;
 pub use heartbeats::Heartbeats;
-pub use rehome::{JoinRule, Rehome, group_of_commit};
+pub use rehome::{Rehome, Ruling, group_of_commit};
 pub use sync::{GroupSync, Summary};

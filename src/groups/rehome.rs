@@ -20,12 +20,13 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
-use super::bodies::{self, NO_GENERATION, decode, encode};
+use super::bodies::{self, NO_GENERATION};
 use super::members::{At, Beat, Commit, Join, Joined, Members, Who};
 use crate::catalog::View;
 use crate::offsets::is_marked;
 use crate::proxy::Reply;
 use crate::rewrite;
+use crate::wire::body::{decode, encode};
 use crate::wire::header::RequestHeader;
 
 #[cfg(test)]
@@ -53,7 +54,7 @@ const JOINS_WITHOUT_ID: i16 = 3;
 const MAX_SESSION: Duration = Duration::from_secs(1800);
 
 /// What becomes of a group request.
-pub enum JoinRule {
+pub enum Ruling {
     /// The proxy answers with this reply body (without header).
     Answer(Bytes),
     /// It goes to the cluster; `None`: with the client's own body.
@@ -88,22 +89,22 @@ impl Rehome {
     ///
     /// # Errors
     /// A body that the codec cannot read, or a commit that may not be sent.
-    pub async fn request(&self, view: &Arc<View>, header: &RequestHeader, body: &Bytes) -> Result<JoinRule, String> {
+    pub async fn request(&self, view: &Arc<View>, header: &RequestHeader, body: &Bytes) -> Result<Ruling, String> {
         let (generation, version) = (view.generation, header.api_version);
         match header.api_key {
             HEARTBEAT => {
                 let beat: HeartbeatRequest = decode(body, version)?;
                 match self.beat(Who { group: &beat.group_id, member: &beat.member_id, generation }).await {
                     Beat::Native => Ok(as_it_is()),
-                    Beat::GoOn | Beat::Wait(_) => bodies::heartbeat(version, NONE).map(JoinRule::Answer),
-                    Beat::Rebalance => bodies::heartbeat(version, REBALANCE_IN_PROGRESS).map(JoinRule::Answer),
+                    Beat::GoOn | Beat::Wait(_) => bodies::heartbeat(version, NONE).map(Ruling::Answer),
+                    Beat::Rebalance => bodies::heartbeat(version, REBALANCE_IN_PROGRESS).map(Ruling::Answer),
                 }
             }
             SYNC_GROUP => {
                 let sync: SyncGroupRequest = decode(body, version)?;
                 let who = Who { group: &sync.group_id, member: &sync.member_id, generation };
                 match self.members.lock().sync(who, self.now()) {
-                    true => bodies::sync_group(version, REBALANCE_IN_PROGRESS).map(JoinRule::Answer),
+                    true => bodies::sync_group(version, REBALANCE_IN_PROGRESS).map(Ruling::Answer),
                     false => Ok(as_it_is()),
                 }
             }
@@ -112,7 +113,7 @@ impl Rehome {
             OFFSET_COMMIT => self.commit(view, version, body),
             key => {
                 let body = rewrite::request(key, version, body, &**view).map_err(|e| e.to_string())?;
-                Ok(JoinRule::Send { body, reply: Reply::Rewrite })
+                Ok(Ruling::Send { body, reply: Reply::Rewrite })
             }
         }
     }
@@ -122,7 +123,7 @@ impl Rehome {
         generation: u32,
         header: &RequestHeader,
         mut join: JoinGroupRequest,
-    ) -> Result<JoinRule, String> {
+    ) -> Result<Ruling, String> {
         let version = header.api_version;
         let who = Who { group: &join.group_id, member: &join.member_id, generation };
         // Version 0 has no rebalance timeout: the session timeout stands for it (KIP-62).
@@ -133,32 +134,32 @@ impl Rehome {
         let at_once = version > JOINS_WITHOUT_ID && join.group_instance_id.is_none() && who.member.is_empty();
         let reply = || if at_once { Reply::AtOnce } else { Reply::Rewrite };
         if rule == Join::Native {
-            return Ok(JoinRule::Send { body: None, reply: reply() });
+            return Ok(Ruling::Send { body: None, reply: reply() });
         }
         self.knock(&join.group_id);
         self.hold(&join.group_id, |members, at| members.hold(&join.group_id, generation, at)).await;
         if rule == Join::Fresh {
-            return Ok(JoinRule::Send { body: None, reply: reply() });
+            return Ok(Ruling::Send { body: None, reply: reply() });
         }
         tracing::debug!(group = %join.group_id.as_str(), member = %join.member_id, "member re-homed");
         join.member_id = StrBytes::default();
         if version <= JOINS_WITHOUT_ID || join.group_instance_id.is_some() {
-            return Ok(JoinRule::Send { body: Some(encode(&join, version)?), reply: Reply::Rewrite });
+            return Ok(Ruling::Send { body: Some(encode(&join, version)?), reply: Reply::Rewrite });
         }
         join.reason = None; // has no place in the older version
         let frame = bodies::frame(header, JOINS_WITHOUT_ID, &join)?;
-        Ok(JoinRule::SendAs { version: JOINS_WITHOUT_ID, frame })
+        Ok(Ruling::SendAs { version: JOINS_WITHOUT_ID, frame })
     }
 
-    fn leave(&self, generation: u32, version: i16, leave: &LeaveGroupRequest) -> Result<JoinRule, String> {
+    fn leave(&self, generation: u32, version: i16, leave: &LeaveGroupRequest) -> Result<Ruling, String> {
         let leaving = bodies::leaving(version, leave);
         let who = leaving.iter().map(|(member, instance)| (member.as_str(), instance.as_deref()));
         let all = self.members.lock().leave(&leave.group_id, who, generation, self.now());
         self.knock(&leave.group_id);
-        if all { bodies::left(version, leave).map(JoinRule::Answer) } else { Ok(as_it_is()) }
+        if all { bodies::left(version, leave).map(Ruling::Answer) } else { Ok(as_it_is()) }
     }
 
-    fn commit(&self, view: &Arc<View>, version: i16, body: &Bytes) -> Result<JoinRule, String> {
+    fn commit(&self, view: &Arc<View>, version: i16, body: &Bytes) -> Result<Ruling, String> {
         let mut commit: OffsetCommitRequest = decode(body, version)?;
         let who = Who { group: &commit.group_id, member: &commit.member_id, generation: view.generation };
         let rule = if is_member(&commit) { self.members.lock().commit(who, self.now()) } else { Commit::Native };
@@ -166,7 +167,7 @@ impl Rehome {
             Commit::Native => None,
             Commit::Rebalance => {
                 let refusal = rewrite::offset_commit::error(&commit, REBALANCE_IN_PROGRESS);
-                return encode(&refusal, version).map(JoinRule::Answer);
+                return encode(&refusal, version).map(Ruling::Answer);
             }
             Commit::Simple => {
                 commit.generation_id_or_member_epoch = NO_GENERATION;
@@ -177,7 +178,7 @@ impl Rehome {
         };
         let translated = rewrite::request(OFFSET_COMMIT, version, outside.as_ref().unwrap_or(body), &**view);
         let body = translated.map_err(|e| e.to_string())?.or(outside);
-        Ok(JoinRule::Send { body, reply: Reply::Rewrite })
+        Ok(Ruling::Send { body, reply: Reply::Rewrite })
     }
 
     /// See [`Members::take_unjoined`].
@@ -423,8 +424,8 @@ fn is_member(commit: &OffsetCommitRequest) -> bool {
     generation >= 0 && !is_marked(generation) && !commit.member_id.is_empty()
 }
 
-fn as_it_is() -> JoinRule {
-    JoinRule::Send { body: None, reply: Reply::Rewrite }
+fn as_it_is() -> Ruling {
+    Ruling::Send { body: None, reply: Reply::Rewrite }
 }
 
 fn millis(ms: i32) -> Duration {

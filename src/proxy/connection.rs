@@ -8,7 +8,7 @@
 //! ```
 //! What was cut is sent again, first, under the next view.
 
-mod members;
+mod held;
 mod reach;
 
 use std::sync::Arc;
@@ -27,7 +27,7 @@ use super::replies::{self, Cut, ToReplies};
 use super::{Context, Entrance, fetch, local, produce, transactions};
 use crate::admin::metrics::{self, Counted, Direction, Pool, RequestResult, Side};
 use crate::catalog::View;
-use crate::groups::JoinRule;
+use crate::groups::Ruling;
 use crate::rewrite;
 use crate::wire::apis::{self, How};
 use crate::wire::{frame, guard, header::RequestHeader, schema};
@@ -281,9 +281,9 @@ impl Connection {
                 (Reply::Fetch { plain }, Some(Some(body)))
             }
             _ if may_wait(key) => match self.held_request(&view, &header, &body).await? {
-                JoinRule::Answer(body) => (Reply::Local(local::frame(&header, &body)), None),
-                JoinRule::Send { body, reply } => (reply, Some(body)),
-                JoinRule::SendAs { version, frame: instead } => {
+                Ruling::Answer(body) => (Reply::Local(local::frame(&header, &body)), None),
+                Ruling::Send { body, reply } => (reply, Some(body)),
+                Ruling::SendAs { version, frame: instead } => {
                     let pending = Pending { header, frame, reply: Reply::Join(version) };
                     self.upstream(session).await?;
                     self.replies.put(ToReplies::Pending(pending)).await;

@@ -4,10 +4,11 @@ use bytes::{Bytes, BytesMut};
 use kafka_protocol::messages::delete_records_response::DeleteRecordsResponse;
 use kafka_protocol::messages::init_producer_id_response::InitProducerIdResponse;
 use kafka_protocol::messages::list_offsets_response::ListOffsetsResponse;
-use kafka_protocol::protocol::{Decodable, Encodable};
+use kafka_protocol::protocol::Decodable;
 
 use crate::catalog::View;
 use crate::stream::client_producer_id;
+use crate::wire::body;
 use crate::wire::header::{RequestHeader, encode_response_header};
 use crate::wire::versions::Advertised;
 
@@ -31,9 +32,7 @@ pub fn api_versions(advertised: &Advertised, request: &RequestHeader) -> Result<
         true => (request.api_version, advertised.response(request.api_version)),
         false => (0, advertised.unsupported_version()),
     };
-    let mut body = BytesMut::new();
-    reply.encode(&mut body, version).map_err(|e| e.to_string())?;
-    Ok(frame_as(request, version, &body))
+    Ok(frame_as(request, version, &body::encode(&reply, version)?))
 }
 
 /// The reply to an InitProducerId without a transactional id: an id of the proxy's own namespace, valid on both clusters.

@@ -17,7 +17,7 @@ use crate::admin::metrics::{self, TeeResult};
 use crate::catalog::{Partition, Topic, View};
 use crate::config::TeeMode;
 use crate::model::Generation;
-use crate::records::{Batch, BatchHeader, Stamp, crc_ok, restamp};
+use crate::records::{Batch, BatchHeader, Stamp, restamp, sound};
 use crate::rewrite::{self, Translate};
 use crate::stream::{Seen, TeeItem, cluster_producer_id, is_client_id, seen};
 use crate::wire::header::RequestHeader;
@@ -163,10 +163,10 @@ fn identify(request: &mut ProduceRequest, entries: &mut [Entry], generation: Gen
 
 /// A batch with a wrong checksum stays as it is: the broker is to see and refuse it.
 fn identified(header: &BatchHeader, bytes: &Bytes, generation: Generation) -> Option<Batch> {
-    if !is_client_id(header.producer_id) || header.is_transactional() || header.size() > bytes.len() {
+    if !is_client_id(header.producer_id) || header.is_transactional() {
         return None;
     }
-    let batch = Batch::new(bytes.slice(..header.size())).ok().filter(crc_ok)?;
+    let batch = sound(bytes)?;
     let producer_id = cluster_producer_id(header.producer_id, generation);
     Batch::new(restamp(&batch, Stamp { producer_id, ..header.stamp() })).ok()
 }

@@ -7,24 +7,25 @@ use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::produce_request::TopicProduceData;
 use kafka_protocol::messages::{
     AddOffsetsToTxnRequest, AddPartitionsToTxnRequest, EndTxnRequest, EndTxnResponse, InitProducerIdRequest,
     InitProducerIdResponse, TxnOffsetCommitRequest,
 };
-use kafka_protocol::protocol::{Decodable, Encodable};
+use kafka_protocol::protocol::Encodable;
 use parking_lot::Mutex;
 
 use super::pending::{self, Reply};
 use super::{Context, gate, local};
 use crate::catalog::View;
-use crate::groups::JoinRule;
+use crate::groups::Ruling;
 use crate::model::TopicPartition;
-use crate::records::{Batch, BatchHeader, Stamp, as_producer, crc_ok};
+use crate::records::{BatchHeader, Stamp, as_producer, sound};
 use crate::rewrite;
 use crate::transactions::{Ask, At, Init, Memory, Producer, Sequence, Verdict};
+use crate::wire::body::{decode, encode};
 use crate::wire::header::RequestHeader;
 
 pub use ending::reply;
@@ -95,7 +96,7 @@ pub fn is_one(api_key: i16) -> bool {
 ///
 /// # Errors
 /// A body that the codec cannot read or write.
-pub async fn request(context: &Context, view: &View, header: &RequestHeader, body: &Bytes) -> Result<JoinRule, String> {
+pub async fn request(context: &Context, view: &View, header: &RequestHeader, body: &Bytes) -> Result<Ruling, String> {
     let version = header.api_version;
     if header.api_key == pending::INIT_PRODUCER_ID {
         let req: InitProducerIdRequest = decode(body, version)?;
@@ -148,9 +149,9 @@ pub async fn request(context: &Context, view: &View, header: &RequestHeader, bod
 }
 
 /// Without a standby ids are the cluster's own.
-fn as_before(view: &View, header: &RequestHeader, body: &Bytes) -> Result<JoinRule, String> {
+fn as_before(view: &View, header: &RequestHeader, body: &Bytes) -> Result<Ruling, String> {
     let body = rewrite::request(header.api_key, header.api_version, body, view).map_err(|e| e.to_string())?;
-    Ok(JoinRule::Send { body, reply: Reply::Rewrite })
+    Ok(Ruling::Send { body, reply: Reply::Rewrite })
 }
 
 async fn init(
@@ -159,7 +160,7 @@ async fn init(
     version: i16,
     id: String,
     mut req: InitProducerIdRequest,
-) -> Result<JoinRule, String> {
+) -> Result<Ruling, String> {
     let asked = (req.producer_id.0 >= 0).then_some(Producer { id: req.producer_id.0, epoch: req.producer_epoch });
     let timeout_ms = req.transaction_timeout_ms;
     let rule = || context.transactions.memory.lock().init(&id, asked, version, view.generation, now());
@@ -192,7 +193,7 @@ async fn end(
     header: &RequestHeader,
     mut req: EndTxnRequest,
     body: &Bytes,
-) -> Result<JoinRule, String> {
+) -> Result<Ruling, String> {
     let (version, id, committed) = (header.api_version, req.transactional_id.to_string(), req.committed);
     let who = Producer { id: req.producer_id.0, epoch: req.producer_epoch };
     let real = match settle(context, view, &id, who, Ask::End { version, committed }).await {
@@ -309,8 +310,7 @@ pub async fn stamp(
                 Ok(stamp) if stamp == header.stamp() => {}
                 Ok(stamp) => {
                     // A batch with a wrong checksum stays as it is: the broker is to see and refuse it.
-                    let size = header.size().min(records.len());
-                    let Some(batch) = Batch::new(records.slice(..size)).ok().filter(crc_ok) else { continue };
+                    let Some(batch) = sound(records) else { continue };
                     data.records = Some(as_producer(&batch, stamp));
                     stamped.changed = true;
                 }
@@ -375,25 +375,15 @@ fn note_offsets(context: &Context, who: Producer, req: &TxnOffsetCommitRequest) 
     context.transactions.memory.lock().touched_offsets(&req.transactional_id, who, &req.group_id, offsets);
 }
 
-fn refused(header: &RequestHeader, body: &Bytes, code: i16) -> Result<JoinRule, String> {
+fn refused(header: &RequestHeader, body: &Bytes, code: i16) -> Result<Ruling, String> {
     let reply = rewrite::errors::reply(header.api_key, header.api_version, body, code).map_err(|e| e.to_string())?;
-    reply.map(JoinRule::Answer).ok_or_else(|| "the proxy has no error reply for this".into())
+    reply.map(Ruling::Answer).ok_or_else(|| "the proxy has no error reply for this".into())
 }
 
-fn answer<M: Encodable>(message: &M, version: i16) -> Result<JoinRule, String> {
-    encode(message, version).map(JoinRule::Answer)
+fn answer<M: Encodable>(message: &M, version: i16) -> Result<Ruling, String> {
+    encode(message, version).map(Ruling::Answer)
 }
 
-fn send<M: Encodable>(message: &M, version: i16, reply: Reply) -> Result<JoinRule, String> {
-    Ok(JoinRule::Send { body: Some(encode(message, version)?), reply })
-}
-
-fn decode<M: Decodable>(body: &Bytes, version: i16) -> Result<M, String> {
-    M::decode(&mut body.clone(), version).map_err(|e| e.to_string())
-}
-
-fn encode<M: Encodable>(message: &M, version: i16) -> Result<Bytes, String> {
-    let mut out = BytesMut::new();
-    message.encode(&mut out, version).map_err(|e| e.to_string())?;
-    Ok(out.freeze())
+fn send<M: Encodable>(message: &M, version: i16, reply: Reply) -> Result<Ruling, String> {
+    Ok(Ruling::Send { body: Some(encode(message, version)?), reply })
 }

@@ -47,6 +47,14 @@ pub fn crc_ok(batch: &Batch) -> bool {
     computed_crc(&batch.bytes) == Some(batch.header.crc)
 }
 
+/// The first batch of a blob, if it is whole and its checksum right: one whose header may be changed under a fresh checksum
+/// without hiding that it was damaged.
+pub fn sound(records: &Bytes) -> Option<Batch> {
+    let size = BatchHeader::parse(records).ok()?.size();
+    let batch = Batch::new(records.slice(..size.min(records.len()))).ok()?;
+    Some(batch).filter(crc_ok)
+}
+
 /// Walks the batches of a records blob as found in Produce requests, Fetch replies and log segments.
 ///
 /// A last batch that is cut short (brokers end a Fetch reply wherever the byte limit falls) ends the walk without an

@@ -14,7 +14,7 @@ pub mod record;
 pub(crate) mod fixtures;
 
 pub use aborted::{AbortedFilter, ControlType, Verdict};
-pub use batch::{Batch, Batches, crc_ok};
+pub use batch::{Batch, Batches, crc_ok, sound};
 pub use build::{NewRecord, build, gap};
 pub use compress::{Codec, CompressError, MAX_INFLATED};
 pub use dense::{DenseError, Fix, Piece, split_dense};

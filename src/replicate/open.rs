@@ -5,16 +5,14 @@
 
 mod tail;
 
-use std::time::Duration;
-
 use bytes::Bytes;
 
 use super::Direction;
 use crate::catalog::Partition;
 use crate::model::TopicPartition;
-use crate::records::{Batches, Section};
+use crate::records::Section;
 use crate::stream::{Cursor, StampState, stream_producer_id};
-use crate::upstream::{Cluster, FetchFrom, FetchOptions, Isolation, OffsetSpec};
+use crate::upstream::{Cluster, OffsetSpec};
 
 /// Why a stream is not open.
 #[derive(Debug, thiserror::Error)]
@@ -217,32 +215,16 @@ type Content = (i64, Option<Bytes>, Option<Bytes>);
 
 /// The record at exactly this cluster offset; `None` if there is none.
 async fn record_at(cluster: &Cluster, tp: &TopicPartition, offset: i64) -> Result<Option<Content>, String> {
-    let options = FetchOptions {
-        max_wait: Duration::from_millis(100),
-        max_bytes: 1,
-        isolation: Isolation::ReadUncommitted,
-        ..Default::default()
-    };
-    let from = FetchFrom { tp: tp.clone(), offset, max_bytes: 1, current_leader_epoch: None };
-    let mut fetched = cluster.fetch(&[from], &options).await.map_err(|e| e.to_string())?;
-    let Some(part) = fetched.remove(tp) else { return Ok(None) };
-    if part.error != 0 {
-        return Err(format!("reading offset {offset} failed with Kafka error {}", part.error));
-    }
-    for batch in Batches::new(part.records) {
-        let batch = batch.map_err(|e| e.to_string())?;
-        if batch.header().is_control() || batch.header().next_offset() <= offset {
-            continue;
-        }
-        let section = Section::open(&batch).map_err(|e| e.to_string())?;
-        for record in section.records() {
-            let record = record.map_err(|e| e.to_string())?;
-            if section.offset(&record) == offset {
-                let own = |b: Option<&[u8]>| b.map(Bytes::copy_from_slice);
-                return Ok(Some((section.timestamp(&record), own(record.key), own(record.value))));
-            }
-        }
+    let Some(batch) = tail::batch_at(cluster, tp, offset).await?.filter(|batch| !batch.header().is_control()) else {
         return Ok(None);
+    };
+    let section = Section::open(&batch).map_err(|e| e.to_string())?;
+    for record in section.records() {
+        let record = record.map_err(|e| e.to_string())?;
+        if section.offset(&record) == offset {
+            let own = |b: Option<&[u8]>| b.map(Bytes::copy_from_slice);
+            return Ok(Some((section.timestamp(&record), own(record.key), own(record.value))));
+        }
     }
     Ok(None)
 }

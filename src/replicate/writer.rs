@@ -3,7 +3,6 @@
 
 use std::collections::{HashMap, HashSet};
 use std::future::poll_fn;
-
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;

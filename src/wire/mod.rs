@@ -4,6 +4,7 @@
 //! [`versions`] says whether that is served and how ([`apis`]), [`guard`] checks a body before the codec may see it.
 
 pub mod apis;
+pub mod body;
 pub mod frame;
 pub mod guard;
 pub mod header;

@@ -79,20 +79,20 @@ fn versions<R: Request>() -> impl Iterator<Item = i16> {
     R::VERSIONS.min..=R::VERSIONS.max
 }
 
-async fn ask(rehome: &Rehome, generation: u32, key: i16, version: i16, body: &Bytes) -> JoinRule {
+async fn ask(rehome: &Rehome, generation: u32, key: i16, version: i16, body: &Bytes) -> Ruling {
     rehome.request(&view(generation), &header(key, version), body).await.unwrap()
 }
 
-fn answered<M: Decodable>(rule: JoinRule, version: i16) -> M {
+fn answered<M: Decodable>(rule: Ruling, version: i16) -> M {
     match rule {
-        JoinRule::Answer(body) => decode(&body, version).unwrap(),
+        Ruling::Answer(body) => decode(&body, version).unwrap(),
         _ => panic!("sent to the cluster"),
     }
 }
 
-fn sent<M: Decodable>(rule: JoinRule, version: i16) -> Option<M> {
+fn sent<M: Decodable>(rule: Ruling, version: i16) -> Option<M> {
     match rule {
-        JoinRule::Send { body, reply: Reply::Rewrite | Reply::AtOnce } => body.map(|b| decode(&b, version).unwrap()),
+        Ruling::Send { body, reply: Reply::Rewrite | Reply::AtOnce } => body.map(|b| decode(&b, version).unwrap()),
         _ => panic!("not sent to the cluster for a rewritten reply"),
     }
 }
@@ -123,7 +123,7 @@ async fn old_members_are_answered_or_edited_in_every_version() {
         if v > JOINS_WITHOUT_ID {
             let dynamic = join.with_group_instance_id(None);
             let rule = ask(&with_members(&["a"]), 1, JOIN_GROUP, v, &body(&dynamic, v)).await;
-            let JoinRule::SendAs { version: 3, frame } = rule else { panic!("v{v}: it would have to ask for an id") };
+            let Ruling::SendAs { version: 3, frame } = rule else { panic!("v{v}: it would have to ask for an id") };
             let head = RequestHeader::parse(&frame, crate::wire::schema::is_flexible).unwrap();
             assert_eq!((head.api_key, head.api_version, head.correlation_id), (JOIN_GROUP, 3, 7));
             let old: JoinGroupRequest = decode(&frame.slice(head.body_offset..), 3).unwrap();
@@ -170,7 +170,7 @@ async fn a_join_that_is_only_given_an_id_is_answered_before_a_cutover() {
     let rehome = with_members(&["a"]);
     for (member, at_once) in [("", true), ("a", false)] {
         let rule = ask(&rehome, 0, JOIN_GROUP, 9, &body(&join_of(member), 9)).await;
-        assert_eq!(matches!(rule, JoinRule::Send { reply: Reply::AtOnce, .. }), at_once, "member id {member:?}");
+        assert_eq!(matches!(rule, Ruling::Send { reply: Reply::AtOnce, .. }), at_once, "member id {member:?}");
     }
 }
 

@@ -6,13 +6,12 @@ use bytes::Bytes;
 use kafka_protocol::error::ResponseError;
 use tokio::time::Instant;
 
-use super::{
-    Asked, Context, EndTxnResponse, InitProducerIdResponse, NONE, Producer, decode, encode, fresh, now, remember,
-};
+use super::{Asked, Context, EndTxnResponse, InitProducerIdResponse, NONE, Producer, fresh, now, remember};
 use crate::catalog::View;
 use crate::config::TeeMode;
 use crate::proxy::standby;
 use crate::transactions::Touched;
+use crate::wire::body::{decode, encode};
 
 /// EndTxn replies carry a producer from this version on (KIP-890).
 const ENDS_WITH_PRODUCER: i16 = 5;

@@ -28,7 +28,7 @@ pub async fn records_end(cluster: &Cluster, tp: &TopicPartition, low: i64, end: 
 }
 
 /// The batch that holds `offset`; `None` where there is none any more.
-async fn batch_at(cluster: &Cluster, tp: &TopicPartition, offset: i64) -> Result<Option<Batch>, String> {
+pub(super) async fn batch_at(cluster: &Cluster, tp: &TopicPartition, offset: i64) -> Result<Option<Batch>, String> {
     let options = FetchOptions {
         max_wait: Duration::from_millis(100),
         max_bytes: 1,

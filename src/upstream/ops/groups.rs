@@ -1,6 +1,7 @@
 //! Consumer groups: which there are, what they committed, who is in them.
 
 use futures_util::future::join_all;
+use kafka_protocol::messages::consumer_group_describe_response::DescribedGroup as DescribedConsumerGroup;
 use kafka_protocol::messages::leave_group_request::MemberIdentity;
 use kafka_protocol::messages::offset_commit_request::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
 use kafka_protocol::messages::offset_fetch_request::{OffsetFetchRequestGroup, OffsetFetchRequestTopics};
@@ -245,6 +246,28 @@ impl Cluster {
     }
 
     async fn describe_consumer(&self, group: &str) -> Result<Option<DescribedGroup>, UpstreamError> {
+        self.consumer_group(group, |found| {
+            let members = found.members.iter().map(|m| GroupMember {
+                member_id: m.member_id.to_string(),
+                group_instance_id: m.instance_id.as_ref().map(ToString::to_string),
+                client_id: m.client_id.to_string(),
+                client_host: m.client_host.to_string(),
+            });
+            DescribedGroup {
+                state: found.group_state.to_string(),
+                protocol: GroupProtocol::Consumer,
+                members: members.collect(),
+            }
+        })
+        .await
+    }
+
+    /// What is wanted of the description of a KIP-848 group; `None` if there is none.
+    async fn consumer_group<A>(
+        &self,
+        group: &str,
+        read: impl Fn(&DescribedConsumerGroup) -> A,
+    ) -> Result<Option<A>, UpstreamError> {
         let req = ConsumerGroupDescribeRequest::default().with_group_ids(vec![GroupId(name(group))]);
         self.ask_coordinator(group, &req, ConsumerGroupDescribeRequest::VERSIONS, |reply| {
             let Some(found) = reply.groups.first() else {
@@ -254,17 +277,7 @@ impl Cluster {
                 return Ok(None);
             }
             self.verdict("ConsumerGroupDescribe", Some((found.error_code, found.error_message.as_deref())))?;
-            let members = found.members.iter().map(|m| GroupMember {
-                member_id: m.member_id.to_string(),
-                group_instance_id: m.instance_id.as_ref().map(ToString::to_string),
-                client_id: m.client_id.to_string(),
-                client_host: m.client_host.to_string(),
-            });
-            Ok(Some(DescribedGroup {
-                state: found.group_state.to_string(),
-                protocol: GroupProtocol::Consumer,
-                members: members.collect(),
-            }))
+            Ok(Some(read(found)))
         })
         .await
     }
@@ -287,18 +300,7 @@ impl Cluster {
 
     /// (group epoch, epoch of the last assignment that was worked out) of a KIP-848 group; `None` if there is none.
     pub async fn consumer_group_epochs(&self, group: &str) -> Result<Option<[i32; 2]>, UpstreamError> {
-        let req = ConsumerGroupDescribeRequest::default().with_group_ids(vec![GroupId(name(group))]);
-        self.ask_coordinator(group, &req, ConsumerGroupDescribeRequest::VERSIONS, |reply| {
-            let Some(found) = reply.groups.first() else {
-                return Err(self.error("ConsumerGroupDescribe", Kind::Protocol("the reply is empty".into())));
-            };
-            if found.error_code == code::GROUP_ID_NOT_FOUND {
-                return Ok(None);
-            }
-            self.verdict("ConsumerGroupDescribe", Some((found.error_code, found.error_message.as_deref())))?;
-            Ok(Some([found.group_epoch, found.assignment_epoch]))
-        })
-        .await
+        self.consumer_group(group, |found| [found.group_epoch, found.assignment_epoch]).await
     }
 
     /// Removes members from a group, as their own LeaveGroup would. Members that are gone already count as removed;

@@ -1,5 +1,5 @@
-//! Group requests: members of an earlier generation are brought to the new cluster, all else goes through with offsets
-//! translated.
+//! Group requests and those of transactional producers: senders of an earlier generation are brought to the new cluster, all
+//! else goes through translated.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::{Connection, End, Failure, gone};
 use crate::catalog::View;
-use crate::groups::JoinRule;
+use crate::groups::Ruling;
 use crate::proxy::{gate, pending, transactions};
 use crate::wire::header::RequestHeader;
 
@@ -19,7 +19,7 @@ impl Connection {
         view: &Arc<View>,
         header: &RequestHeader,
         body: &Bytes,
-    ) -> Result<JoinRule, Failure> {
+    ) -> Result<Ruling, Failure> {
         let mut watch = self.context.gate.watch();
         let rule = tokio::select! {
             biased;
@@ -36,7 +36,7 @@ impl Connection {
         Ok(rule)
     }
 
-    async fn judge(&self, view: &Arc<View>, header: &RequestHeader, body: &Bytes) -> Result<JoinRule, String> {
+    async fn judge(&self, view: &Arc<View>, header: &RequestHeader, body: &Bytes) -> Result<Ruling, String> {
         match transactions::is_one(header.api_key) {
             true => transactions::request(&self.context, view, header, body).await,
             false => self.judge_member(view, header, body).await,
@@ -44,7 +44,7 @@ impl Connection {
     }
 
     /// KIP-848 members first: what is not theirs is a classic member's, or nobody's.
-    async fn judge_member(&self, view: &Arc<View>, header: &RequestHeader, body: &Bytes) -> Result<JoinRule, String> {
+    async fn judge_member(&self, view: &Arc<View>, header: &RequestHeader, body: &Bytes) -> Result<Ruling, String> {
         let cluster = self.context.clusters[view.active.ix()].as_ref();
         match self.context.heartbeats.request(view, cluster, header, body).await? {
             Some(rule) => Ok(rule),
