@@ -11,10 +11,8 @@ use crate::model::ClusterIx;
 use crate::proxy::{fresh, now};
 use crate::state::{Entry, Key};
 use crate::transactions::{InDoubt, Record};
-use crate::upstream::Cluster;
+use crate::upstream::{Cluster, transaction};
 
-/// State (Kafka class TransactionState) of a transaction that is committed with all its markers.
-const COMMITTED: &str = "CompleteCommit";
 /// For the standby's coordinator to come up where there were no transactions before.
 const WARM: Duration = Duration::from_secs(30);
 
@@ -30,7 +28,7 @@ impl Coordinator {
         let aborted = active.with_timeout(left).end_transactions(|_| true).await.map_err(|e| e.to_string())?;
         for doubt in self.doubtful_transactions().into_iter().filter(|d| !aborted.contains(&d.id)) {
             let found = active.describe_transaction(&doubt.id).await.map_err(|e| e.to_string())?;
-            if found.is_some_and(|t| t.state == COMMITTED) {
+            if found.is_some_and(|t| t.state == transaction::COMMITTED) {
                 self.found_committed(&doubt.id);
             }
         }

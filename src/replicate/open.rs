@@ -169,6 +169,14 @@ async fn stamp(direction: &Direction, tp: &TopicPartition) -> Result<StampState,
         Some(Err(e)) => return Err(not_yet(e.to_string())),
         None => Vec::new(),
     };
+    for producer in producers.iter().filter(|p| p.current_txn_start_offset >= 0) {
+        // Below it readers of committed records would stand still for ever, once this cluster is the active one again.
+        let ended = direction.standby.end_hanging(tp, producer).await.map_err(|e| not_yet(e.to_string()))?;
+        if let Some(committed) = ended {
+            let (producer, offset) = (producer.producer_id, producer.current_txn_start_offset);
+            tracing::warn!(%tp, producer, offset, committed, "a transaction that its coordinator forgot was ended");
+        }
+    }
     let mut stamp = StampState { producer_id, epoch: 0, next_sequence: 0 };
     if let Some(own) = producers.iter().find(|p| p.producer_id == producer_id) {
         stamp.epoch = i16::try_from(own.producer_epoch).unwrap_or(0);

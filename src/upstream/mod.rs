@@ -28,4 +28,4 @@ pub use ops::groups::{Committed, DescribedGroup, GroupMember, GroupProtocol, Lis
 pub use ops::log::{ActiveProducer, EpochEnd, OffsetSpec, PerPartition};
 pub use ops::produce::ProducedPartition;
 pub use ops::topics::Configs;
-pub use ops::transactions::DescribedTransaction;
+pub use ops::transactions::{self as transaction, DescribedTransaction};

@@ -7,11 +7,12 @@ use kafka_standby::records::{Codec, NewRecord, Stamp, build};
 use kafka_standby::stream::client_producer_id;
 use serde_json::{Value, json};
 
-use crate::reading::{MINUTE, Positioned, Raw, Rec, all, assert_same_contents, assert_verified, switch, wait_level};
+use crate::reading::{
+    MINUTE, Positioned, Raw, Rec, all, assert_same_contents, assert_verified, settled_trial, switch, wait_level,
+};
 use crate::support::cluster::{Cluster, Spec};
 use crate::support::load::{Commit, Load, LoadSpec};
 use crate::support::proxy::{Proxy, ProxySpec};
-use crate::support::wait::wait_for;
 
 const PARTITIONS: i32 = 3;
 /// What the tee holds (at most this much, see the configuration) is still copied when the active cluster is gone; so more
@@ -115,15 +116,7 @@ fn a_lagging_standby_takes_over_and_says_exactly_what_it_lacks() {
     east.kill();
     west.resume();
     // What the tee still held is on its way to the standby.
-    let mut last = None;
-    let dry = wait_for("two trials of a failover that say the same", MINUTE, || {
-        let report = proxy.post("/v1/failover", &json!({ "dry_run": true }))?.1;
-        let now = (report["outcome"] == "done").then(|| report["lost"].clone());
-        let same = now.is_some() && now == last;
-        last = now;
-        // Streams that still write are between two looks rarely at the same place twice.
-        if same { Ok(report) } else { Err(format!("{report}")) }
-    });
+    let dry = settled_trial(&proxy);
     assert_eq!((&dry["dry_run"], &dry["generation"]), (&json!(true), &json!(0)), "{dry:#}");
     assert_eq!(proxy.status()["active"], "east", "a trial changes nothing");
     let report = failover(&proxy, false);

@@ -2,19 +2,24 @@
 //! a real client, and raw.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
+use kafka_protocol::messages::{ProduceRequest, TopicName, TransactionalId};
+use kafka_protocol::protocol::{StrBytes, VersionRange};
 use kafka_standby::model::TopicPartition;
-use kafka_standby::records::{AbortedFilter, Batch, Batches, RecordRef, Section, Verdict};
+use kafka_standby::records::{
+    AbortedFilter, Batch, BatchHeader, Batches, Codec, NewRecord, RecordRef, Section, Stamp, Verdict, build,
+};
 use kafka_standby::upstream::{
-    ClientOptions, Cluster, FetchFrom, FetchOptions, Isolation, OffsetSpec, ProducedPartition,
+    ClientOptions, Cluster, FetchFrom, FetchOptions, Isolation, Lane, OffsetSpec, ProducedPartition, Target,
 };
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::message::{Headers, Message};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::support::client;
 use crate::support::proxy::Proxy;
@@ -154,6 +159,20 @@ impl Positioned {
     }
 }
 
+/// A trial of a failover that has said the same for a second: the streams have nothing left to write of what the proxy holds.
+pub fn settled_trial(proxy: &Proxy) -> Value {
+    let mut last = (None, Instant::now());
+    wait_for("trials of a failover that say the same", MINUTE, || {
+        let report = proxy.post("/v1/failover", &json!({ "dry_run": true }))?.1;
+        let now = (report["outcome"] == "done").then(|| report["lost"].clone());
+        if now != last.0 {
+            last = (now, Instant::now());
+        }
+        let settled = last.0.is_some() && last.1.elapsed() > Duration::from_secs(1);
+        if settled { Ok(report) } else { Err(format!("{report}")) }
+    })
+}
+
 /// What a group has committed, by partition.
 pub fn committed(bootstrap: &str, group: &str, topic: &str, partitions: i32) -> Vec<Option<i64>> {
     let consumer: BaseConsumer = client::config(bootstrap).set("group.id", group).create().expect("a consumer");
@@ -173,6 +192,11 @@ pub fn commit(bootstrap: &str, group: &str, topic: &str, partition: i32, offset:
     consumer.commit(&position, CommitMode::Sync).expect("committed");
 }
 
+/// The attribute bit of a batch that belongs to a transaction.
+const TRANSACTIONAL: i16 = 1 << 4;
+/// Bytes of a batch before its records.
+const HEADER_BYTES: usize = 61;
+
 /// Raw requests to one cluster, or through the proxy.
 pub struct Raw {
     runtime: tokio::runtime::Runtime,
@@ -190,6 +214,29 @@ impl Raw {
     pub fn produce(&self, topic: &str, partition: i32, batch: Bytes) -> ProducedPartition {
         let tp = TopicPartition::new(topic, partition);
         self.runtime.block_on(self.cluster.produce_one(&tp, batch)).expect("the batch is stored")
+    }
+
+    /// Begins a transaction that hangs: no coordinator knows of it (the broker must not verify transactions).
+    pub fn hang(&self, topic: &str, partition: i32, value: &str, timestamp: i64) {
+        let stamp = Stamp { producer_id: 4321, producer_epoch: 0, base_sequence: 0 };
+        let record = NewRecord { key: None, value: Some(value.as_bytes()), headers: Vec::new(), timestamp };
+        let plain = Batch::new(build(&[record], Codec::None, stamp).expect("a batch")).expect("a batch");
+        let header = BatchHeader { attributes: plain.header().attributes | TRANSACTIONAL, ..*plain.header() };
+        let batch = header.encode(&plain.bytes()[HEADER_BYTES..]).expect("a batch");
+        let data = PartitionProduceData::default().with_index(partition).with_records(Some(batch));
+        let topic = TopicProduceData::default()
+            .with_name(TopicName(StrBytes::from_string(topic.to_owned())))
+            .with_partition_data(vec![data]);
+        let request = ProduceRequest::default()
+            .with_transactional_id(Some(TransactionalId(StrBytes::from_static_str("forgotten"))))
+            .with_acks(-1)
+            .with_timeout_ms(10_000)
+            .with_topic_data(vec![topic]);
+        // Later versions add the partition to the transaction, at its coordinator (KIP-890).
+        let versions = VersionRange { min: 9, max: 9 };
+        let call = self.cluster.call_within(Target::Any, Lane::Control, &request, versions, MINUTE);
+        let reply = self.runtime.block_on(call).expect("a reply");
+        assert_eq!(reply.responses[0].partition_responses[0].error_code, 0, "{reply:?}");
     }
 
     /// Offset of every partition; panics where there is none.

@@ -191,6 +191,6 @@ impl Cluster {
     }
 }
 
-fn checked<A>(error_code: i16, value: A) -> Result<A, i16> {
+pub(super) fn checked<A>(error_code: i16, value: A) -> Result<A, i16> {
     if error_code == code::NONE { Ok(value) } else { Err(error_code) }
 }

@@ -4,14 +4,17 @@ use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use kafka_protocol::messages::write_txn_markers_request::{WritableTxnMarker, WritableTxnMarkerTopic};
 use kafka_protocol::messages::{
     DescribeTransactionsRequest, FindCoordinatorRequest, InitProducerIdRequest, ListTransactionsRequest,
-    TransactionalId,
+    TransactionalId, WriteTxnMarkersRequest,
 };
 use kafka_protocol::protocol::{Request, StrBytes};
 use tokio::time::Instant;
 
-use super::name;
+use super::log::{ActiveProducer, checked};
+use super::{group_by_topic, name, topic_name};
+use crate::model::TopicPartition;
 use crate::upstream::cluster::{Cluster, Lane, Target};
 use crate::upstream::error::{Kind, UpstreamError, code};
 
@@ -20,6 +23,8 @@ const KEY_TYPE_TRANSACTION: i8 = 1;
 /// States (Kafka class TransactionState) of transactions whose markers are still to come.
 const OPEN: [&str; 4] = ["Ongoing", "PrepareCommit", "PrepareAbort", "PrepareEpochFence"];
 const ONGOING: &str = "Ongoing";
+/// The state of a transaction that was committed, all its markers written.
+pub const COMMITTED: &str = "CompleteCommit";
 /// Given to a coordinator as the timeout of the next transaction, which never comes (milliseconds).
 const NEXT_TIMEOUT_MS: i32 = 10_000;
 /// Pause between attempts: an abort under way takes milliseconds, a coordinator that loads some hundred.
@@ -74,11 +79,18 @@ impl Cluster {
         .await
     }
 
-    /// The cluster's transactions in any of these states. Fails if one broker cannot answer for its own.
-    async fn list_transactions(&self, states: &[&'static str]) -> Result<Vec<ListedTransaction>, UpstreamError> {
+    /// The cluster's transactions in any of these states (none: in all), of this producer id. Fails if one broker cannot
+    /// answer for its own.
+    async fn list_transactions(
+        &self,
+        states: &[&'static str],
+        producer_id: Option<i64>,
+    ) -> Result<Vec<ListedTransaction>, UpstreamError> {
         let deadline = Instant::now() + self.timeout();
         let filters = states.iter().map(|s| StrBytes::from_static_str(s)).collect();
-        let req = ListTransactionsRequest::default().with_state_filters(filters);
+        let req = ListTransactionsRequest::default()
+            .with_state_filters(filters)
+            .with_producer_id_filters(producer_id.into_iter().map(Into::into).collect());
         loop {
             let snapshot = self.snapshot_by(deadline).await?;
             let left = deadline.saturating_duration_since(Instant::now());
@@ -112,7 +124,7 @@ impl Cluster {
         let mut aborted = HashSet::new();
         loop {
             let mut open = Vec::new();
-            for listed in self.list_transactions(&OPEN).await? {
+            for listed in self.list_transactions(&OPEN, None).await? {
                 match self.describe_transaction(&listed.id).await? {
                     Some(found) if which(&found) => open.push(listed),
                     _ => {}
@@ -130,6 +142,53 @@ impl Cluster {
             }
             aborted.extend(ongoing);
             tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    /// Ends a *hanging* transaction (KIP-664): a partition holds it open, but its coordinator has done with it, so that no marker
+    /// will ever come. A broker that starts after a crash can complete a transaction without its markers, when the
+    /// coordinator does not see the partition's leader yet (TransactionMarkerChannelManager takes the partition for a deleted
+    /// one). Ended as the coordinator has it, aborted where that knows nothing of it; whether it was committed, or `None` if
+    /// it is not hanging: then the marker will come from where it should.
+    pub async fn end_hanging(
+        &self,
+        tp: &TopicPartition,
+        producer: &ActiveProducer,
+    ) -> Result<Option<bool>, UpstreamError> {
+        let known = self.list_transactions(&[], Some(producer.producer_id)).await?;
+        if known.iter().any(|t| OPEN.contains(&t.state.as_str())) {
+            return Ok(None);
+        }
+        let commit = known.iter().any(|t| t.state == COMMITTED);
+        let epoch = i16::try_from(producer.producer_epoch).unwrap_or(i16::MAX);
+        let build = |items: &[(TopicPartition, ())]| {
+            let topics = group_by_topic(items.iter().map(|(tp, ())| (tp, ()))).into_iter();
+            let topics = topics.map(|(topic, partitions)| {
+                let indexes = partitions.into_iter().map(|(partition, ())| partition).collect();
+                WritableTxnMarkerTopic::default().with_name(topic_name(topic)).with_partition_indexes(indexes)
+            });
+            let marker = WritableTxnMarker::default()
+                .with_producer_id(producer.producer_id.into())
+                .with_producer_epoch(epoch)
+                .with_transaction_result(commit)
+                .with_topics(topics.collect())
+                // Unknown before the producer's first marker; no coordinator's is below 0.
+                .with_coordinator_epoch(producer.coordinator_epoch.max(0));
+            WriteTxnMarkersRequest::default().with_markers(vec![marker])
+        };
+        let mut done = self
+            .ask_leaders::<_, WriteTxnMarkersRequest, _>(vec![(tp.clone(), ())], build, |reply| {
+                let topics = reply.markers.iter().flat_map(|m| &m.topics);
+                topics
+                    .flat_map(|t| t.partitions.iter().map(|p| (t.name.as_str(), p)))
+                    .map(|(topic, p)| (TopicPartition::new(topic, p.partition_index), checked(p.error_code, ())))
+                    .collect()
+            })
+            .await?;
+        match done.remove(tp) {
+            Some(Ok(())) => Ok(Some(commit)),
+            Some(Err(code)) => Err(self.kafka_error("WriteTxnMarkers", code, Some(&tp.to_string()))),
+            None => Err(self.error("WriteTxnMarkers", Kind::Protocol("the reply is empty".into()))),
         }
     }
 
