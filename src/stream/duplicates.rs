@@ -70,10 +70,10 @@ impl DuplicateWindow {
         self.producers.len()
     }
 
-    /// Forgets batches in a logical range (they did not survive a failover).
-    pub fn forget_between(&mut self, from: i64, to: i64) {
+    /// Forgets the batches from a logical offset on: they did not survive a failover, acknowledged or not.
+    pub fn forget_from(&mut self, logical: i64) {
         for producer in self.producers.values_mut() {
-            producer.batches.retain(|b| !(from..to).contains(&b.logical));
+            producer.batches.retain(|b| b.logical < logical);
         }
     }
 }
@@ -117,7 +117,7 @@ mod tests {
         let mut w = DuplicateWindow::default();
         w.record(1, seen(0, 0, 10));
         w.record(1, seen(1, 1, 11));
-        w.forget_between(11, 20);
+        w.forget_from(11);
         assert!(w.find(1, 0, 0, 0).is_some() && w.find(1, 0, 1, 1).is_none());
     }
 

@@ -3,6 +3,7 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::thread;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::{Bytes, BytesMut};
@@ -15,11 +16,12 @@ use kafka_standby::records::{Codec, NewRecord, Stamp, build};
 use rdkafka::admin::{AdminOptions, AlterConfig, ResourceSpecifier};
 use rdkafka::message::Message;
 
+use crate::reading::Raw;
 use crate::rig::{PATIENCE, Rig};
 use crate::support::client;
 use crate::support::cluster::Cluster;
 use crate::support::scan;
-use crate::support::wait::wait_for;
+use crate::support::wait::{wait_for, wait_until};
 
 const TOPIC: &str = "retried";
 /// Produce versions up to 12 name topics; 9 is the first flexible one.
@@ -111,8 +113,8 @@ impl Producer {
         })
     }
 
-    /// The next batch of the sequence, which must follow the last one in the log.
-    fn send_next(&mut self) {
+    /// The next batch of the sequence.
+    fn next(&self) -> Bytes {
         let n = i32::try_from(self.sent.len()).expect("few batches");
         let timestamp = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_millis() as i64;
         let values: Vec<String> = (0..COUNT).map(|i| format!("{} {n} {i}", self.id)).collect();
@@ -121,10 +123,15 @@ impl Producer {
             .map(|value| NewRecord { value: Some(value.as_bytes()), timestamp, ..NewRecord::default() })
             .collect();
         let stamp = Stamp { producer_id: self.id, producer_epoch: 0, base_sequence: n * COUNT };
-        let batch = build(&records, Codec::None, stamp).expect("a batch");
+        build(&records, Codec::None, stamp).expect("a batch")
+    }
+
+    /// Sends the next batch, which must follow the last one in the log.
+    fn send_next(&mut self) {
+        let batch = self.next();
         let offset = self.deliver(&batch);
         if let Some((_, before)) = self.sent.last() {
-            assert_eq!(offset, before + i64::from(COUNT), "batch {n}");
+            assert_eq!(offset, before + i64::from(COUNT), "batch {}", self.sent.len());
         }
         self.sent.push((batch, offset));
     }
@@ -274,6 +281,39 @@ fn a_batch_in_the_lost_tail_is_copied_back() {
     case.rig.switch();
     case.producer.retry_newest("back on the cluster that was lost");
     case.producer.send_next();
+    case.rig.proxy.wait_in_sync(PATIENCE);
+    for bootstrap in [case.rig.proxy.bootstrap(), case.rig.west.bootstrap()] {
+        case.producer.assert_stored_once(&bootstrap, "behind the failover");
+    }
+    case.rig.assert_equal();
+}
+
+/// The active cluster stores a batch, the standby does not get it, and the active cluster dies: nobody was told that the batch
+/// is stored, so its retry must not be taken for a duplicate.
+#[test]
+fn a_batch_that_was_never_acknowledged_is_stored_behind_a_failover() {
+    let Case { mut rig, mut producer } = Case::start();
+    rig.proxy.wait_in_sync(PATIENCE);
+    limit_batches(&rig.west, "1");
+    let batch = producer.next();
+    let east = Raw::new("east", &rig.east.bootstrap());
+    let end = east.ends(TOPIC, 1)[0] + i64::from(COUNT);
+    let first = thread::scope(|scope| {
+        let first = scope.spawn(|| producer.attempt(&batch));
+        wait_until("the active cluster to have the batch", PATIENCE, || east.ends(TOPIC, 1)[0] == end);
+        rig.east.kill();
+        crate::rig::assert_done(&rig.proxy.failover());
+        first.join().expect("the attempt ended")
+    });
+    assert!(!matches!(first, Ok((0, _))), "it was acknowledged: {first:?}");
+    limit_batches(&rig.west, "1000000");
+    let offset = producer.deliver(&batch);
+    producer.sent.push((batch, offset));
+    rig.east.restart();
+    let mut case = Case { rig, producer };
+    case.exercise("behind the failover");
+    case.rig.switch();
+    case.exercise("back on the cluster that was lost");
     case.rig.proxy.wait_in_sync(PATIENCE);
     for bootstrap in [case.rig.proxy.bootstrap(), case.rig.west.bootstrap()] {
         case.producer.assert_stored_once(&bootstrap, "behind the failover");

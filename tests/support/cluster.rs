@@ -7,7 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::client;
-use super::kafka::Version;
+use super::kafka::{Version, random_id};
 use super::ports;
 use super::process::Process;
 use super::temp::TempDir;
@@ -138,13 +138,11 @@ impl Cluster {
     }
 
     fn launch(&mut self) {
-        let (version, cluster_id, features) = (self.spec.version, new_cluster_id(), &self.spec.features);
-        thread::scope(|scope| {
-            for broker in &self.brokers {
-                let cluster_id = &cluster_id;
-                scope.spawn(move || version.format(&broker.properties, cluster_id, features));
-            }
-        });
+        let cluster_id = random_id();
+        for (i, broker) in self.brokers.iter().enumerate() {
+            let Spec { version, features, .. } = &self.spec;
+            version.format(&broker.properties, &broker.data, &cluster_id, i + 1, features);
+        }
         for i in 0..self.brokers.len() {
             self.launch_broker(i);
         }
@@ -290,12 +288,6 @@ fn address(port: u16) -> String {
 }
 
 /// Kafka takes any 16 bytes in URL-safe base64; a UUID's hexadecimal digits are letters of that alphabet.
-fn new_cluster_id() -> String {
-    let random: u128 = rand::random();
-    // 22 base64 letters carry 132 bits: the last one must leave the lowest four at zero.
-    format!("{random:032x}")[..21].to_owned() + "A"
-}
-
 fn server_properties(spec: &Spec, i: usize, port: u16, controllers: &[u16], data: &std::path::Path) -> String {
     let replicas = spec.brokers.to_string();
     let in_sync = if spec.brokers == 3 { "2" } else { "1" };

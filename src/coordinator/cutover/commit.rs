@@ -82,9 +82,11 @@ impl Drive<'_> {
             }
         }
         if self.kind == Kind::Failover {
-            for (partition, cut) in &self.cuts {
+            // Of the lost cluster's batches those count that crossed. Others may lie above the cut too: nobody was told of
+            // them, so their retries must be stored.
+            for (partition, _) in &self.cuts {
                 let end = partition.offsets.read().map(old.active).logical_end();
-                partition.duplicates.lock().forget_between(end, cut.logical);
+                partition.duplicates.lock().forget_from(end);
             }
         }
         let roles = Roles { generation: old.generation + 1, active: to, cluster_id: old.cluster_id.clone() };
