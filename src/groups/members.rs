@@ -84,6 +84,14 @@ pub enum Join {
     Rehome,
 }
 
+/// The request by which an unknown member was met.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Met {
+    Heartbeat,
+    Join,
+    Other,
+}
+
 /// What a JoinGroup told of a member.
 #[derive(Clone, Copy, Debug)]
 pub struct Joined<'a> {
@@ -111,6 +119,7 @@ impl Members {
         match standing {
             Standing::Gone => return Beat::Native,
             Standing::Arrived => return Beat::Rebalance,
+            Standing::Active if std::mem::take(&mut member.unanswered) => return Beat::GoOn,
             Standing::Active => {}
         }
         let Some((members, gathering)) = self.gathering(who.group, who.generation, at) else { return Beat::Native };
@@ -256,6 +265,7 @@ impl Members {
                 waiting: 0,
                 unjoined: !complete,
                 replaced: false,
+                unanswered: false,
             },
         );
     }
@@ -305,8 +315,8 @@ impl Members {
     }
 
     /// The cluster does not know a member that nobody here knows either: soon after a cutover, with an empty memory, it is
-    /// one of the generation before. `true`: taken for such a one. `arrived`: it was its JoinGroup.
-    pub fn adopt(&mut self, who: Who<'_>, arrived: bool, at: At) -> bool {
+    /// one of the generation before. `true`: taken for such a one.
+    pub fn adopt(&mut self, who: Who<'_>, met: Met, at: At) -> bool {
         self.enter(who.generation, at);
         if who.member.is_empty()
             || at.saturating_sub(self.began) > ADOPT_WITHIN
@@ -315,9 +325,11 @@ impl Members {
             return false;
         }
         let Some(before) = who.generation.checked_sub(1) else { return false };
+        let arrived = met == Met::Join;
         let standing = if arrived { Standing::Arrived } else { Standing::Active };
         // One that has arrived comes again by no id.
-        self.note(who, Member { replaced: arrived, ..Member::heard_of(before, standing, at) });
+        let unanswered = met == Met::Other;
+        self.note(who, Member { replaced: arrived, unanswered, ..Member::heard_of(before, standing, at) });
         match self.gathering(who.group, who.generation, at) {
             Some((_, gathering)) => {
                 gathering.incomplete = true;

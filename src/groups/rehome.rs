@@ -21,7 +21,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
 use super::bodies::{self, NO_GENERATION};
-use super::members::{At, Beat, Commit, Join, Joined, Members, Who};
+use super::members::{At, Beat, Commit, Join, Joined, Members, Met, Who};
 use crate::catalog::View;
 use crate::offsets::is_marked;
 use crate::proxy::Reply;
@@ -211,17 +211,17 @@ impl Rehome {
                 let beat: HeartbeatRequest = decode(request, v)?;
                 let who = Who { group: &beat.group_id, member: &beat.member_id, generation };
                 // It goes on as it is; its next heartbeat is judged together with those of the others.
-                self.adopt(who, false).then(|| bodies::heartbeat(v, NONE)).transpose()
+                self.adopt(who, Met::Heartbeat).then(|| bodies::heartbeat(v, NONE)).transpose()
             }
             SYNC_GROUP if decode::<SyncGroupResponse>(reply, v)?.error_code == UNKNOWN_MEMBER_ID => {
                 let sync: SyncGroupRequest = decode(request, v)?;
                 let who = Who { group: &sync.group_id, member: &sync.member_id, generation };
-                self.adopt(who, false).then(|| bodies::sync_group(v, REBALANCE_IN_PROGRESS)).transpose()
+                self.adopt(who, Met::Other).then(|| bodies::sync_group(v, REBALANCE_IN_PROGRESS)).transpose()
             }
             JOIN_GROUP if decode::<JoinGroupResponse>(reply, v)?.error_code == UNKNOWN_MEMBER_ID => {
                 let join: JoinGroupRequest = decode(request, v)?;
                 // It has committed already and will join by no id: that waits for the others.
-                self.adopt(Who { group: &join.group_id, member: &join.member_id, generation }, true);
+                self.adopt(Who { group: &join.group_id, member: &join.member_id, generation }, Met::Join);
                 Ok(None)
             }
             OFFSET_COMMIT => self.adjusted_commit(generation, v, request, reply),
@@ -252,14 +252,14 @@ impl Rehome {
             // Others have joined before it came. To rejoin with its position is the best that is left.
             true if self.members.lock().is_old(who) => REBALANCE_IN_PROGRESS,
             // All clients send it again at once, and then it goes from outside the group.
-            true if self.adopt(who, false) => COORDINATOR_LOAD_IN_PROGRESS,
+            true if self.adopt(who, Met::Other) => COORDINATOR_LOAD_IN_PROGRESS,
             _ => return Ok(None),
         };
         encode(&rewrite::offset_commit::error(&commit, code), v).map(Some)
     }
 
-    fn adopt(&self, who: Who<'_>, arrived: bool) -> bool {
-        let adopted = self.members.lock().adopt(who, arrived, self.now());
+    fn adopt(&self, who: Who<'_>, met: Met) -> bool {
+        let adopted = self.members.lock().adopt(who, met, self.now());
         if adopted {
             tracing::debug!(
                 group = who.group,

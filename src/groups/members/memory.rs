@@ -38,6 +38,9 @@ pub(super) struct Member {
     pub(super) unjoined: bool,
     /// Goes on under another id that the cluster gave it.
     pub(super) replaced: bool,
+    /// No heartbeat of it has been answered here. The next one is, at once: the proxies before may have kept it waiting, each
+    /// for as long as it lived, and a client gives its place up after a session timeout without an answer.
+    pub(super) unanswered: bool,
 }
 
 /// The re-homing of one group in one generation.
@@ -95,6 +98,7 @@ impl Member {
             waiting: 0,
             unjoined: false,
             replaced: false,
+            unanswered: false,
         }
     }
 

@@ -194,10 +194,10 @@ fn cutovers_may_follow_each_other_while_members_are_on_the_way() {
 fn an_empty_memory_takes_strangers_for_members_of_before() {
     let mut all = Members::new(at(0));
     assert_eq!(beat(&mut all, "a", 4, 1000), Beat::Native);
-    assert!(all.adopt(who("a", 4), false, at(1010)), "the cluster said that it does not know a");
-    assert!(!all.adopt(who("a", 4), false, at(1020)), "once");
+    assert!(all.adopt(who("a", 4), Met::Heartbeat, at(1010)), "the cluster said that it does not know a");
+    assert!(!all.adopt(who("a", 4), Met::Heartbeat, at(1020)), "once");
     assert_eq!(beat(&mut all, "a", 4, 4000), Beat::Wait(at(6010)), "others may be there that nobody knows");
-    assert!(all.adopt(who("b", 4), true, at(4500)));
+    assert!(all.adopt(who("b", 4), Met::Join, at(4500)));
     assert_eq!(
         join(&mut all, "", 4, 4600),
         (Join::Fresh, Some(at(16_010).max(at(4000) + DEFAULT_SESSION).min(at(4600) + REBALANCE)))
@@ -205,8 +205,19 @@ fn an_empty_memory_takes_strangers_for_members_of_before() {
     assert_eq!(all.beat(who("a", 4), at(4000), at(4600)), Beat::Rebalance, "b waits");
     assert_eq!(join(&mut all, "a", 4, 4700), (Join::Rehome, Some(at(6010))));
     assert_eq!(all.hold("g", 4, at(6010)), None);
-    assert!(!all.adopt(who("zombie", 4), false, at(1000) + ADOPT_WITHIN + at(1)), "expelled long ago");
-    assert!(!Members::new(at(0)).adopt(who("x", 0), false, at(10)), "there was no generation before the first");
+    assert!(!all.adopt(who("zombie", 4), Met::Heartbeat, at(1000) + ADOPT_WITHIN + at(1)), "expelled long ago");
+    assert!(
+        !Members::new(at(0)).adopt(who("x", 0), Met::Heartbeat, at(10)),
+        "there was no generation before the first"
+    );
+}
+
+#[test]
+fn a_stranger_that_commits_has_its_next_heartbeat_answered_at_once() {
+    let mut all = Members::new(at(0));
+    assert!(all.adopt(who("a", 4), Met::Other, at(1000)));
+    assert_eq!(beat(&mut all, "a", 4, 1500), Beat::GoOn);
+    assert_eq!(beat(&mut all, "a", 4, 4500), Beat::Wait(at(6000)));
 }
 
 #[test]
@@ -214,12 +225,12 @@ fn who_the_cluster_expelled_in_this_generation_is_no_stranger() {
     let mut all = grown(&["a"]);
     all.joined(who("a1", 1), joined(None), at(40_000));
     all.expelled(who("a1", 1), at(50_000));
-    assert!(!all.adopt(who("a1", 1), false, at(50_010)));
+    assert!(!all.adopt(who("a1", 1), Met::Heartbeat, at(50_010)));
     assert_eq!(beat(&mut all, "a1", 1, 50_020), Beat::Native);
     // Silence alone does the same.
     all.joined(who("b1", 1), joined(None), at(40_000));
     all.joined(who("c1", 1), joined(None), at(99_000));
-    assert!(!all.adopt(who("b1", 1), false, at(99_010)));
+    assert!(!all.adopt(who("b1", 1), Met::Heartbeat, at(99_010)));
 }
 
 #[test]
