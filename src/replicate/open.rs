@@ -131,7 +131,12 @@ pub async fn open(direction: &Direction, partition: &Partition) -> Result<Opened
 
 async fn log(cluster: &Cluster, tp: &TopicPartition) -> Result<Log, String> {
     let (start, end) = tokio::join!(offset(cluster, tp, OffsetSpec::Earliest), offset(cluster, tp, OffsetSpec::Latest));
-    Ok(Log { start: start?, end: end? })
+    let log = Log { start: start?, end: end? };
+    // Asked together, they are of two moments: records may have been written and deleted in between.
+    if log.start > log.end {
+        return Err(format!("the log moved from end {} to start {} while it was looked at", log.end, log.start));
+    }
+    Ok(log)
 }
 
 pub(super) async fn offset(cluster: &Cluster, tp: &TopicPartition, spec: OffsetSpec) -> Result<i64, String> {
