@@ -159,7 +159,10 @@ impl Members {
             Standing::Gone => Commit::Native,
             // It has joined by another id, or is about to: what it commits now could undo what others have committed.
             Standing::Arrived if closed => Commit::Rebalance,
-            Standing::Active | Standing::Arrived => Commit::Simple,
+            Standing::Active | Standing::Arrived => {
+                self.old(who).into_iter().for_each(|member| member.outside = true);
+                Commit::Simple
+            }
         }
     }
 
@@ -266,6 +269,7 @@ impl Members {
                 unjoined: !complete,
                 replaced: false,
                 unanswered: false,
+                outside: false,
             },
         );
     }
@@ -315,17 +319,22 @@ impl Members {
     }
 
     /// The cluster does not know a member that nobody here knows either: soon after a cutover, with an empty memory, it is
-    /// one of the generation before. `true`: taken for such a one.
+    /// one of the generation before. `true`: it is, or was taken for such a one by another request of its own that was on
+    /// its way at the same time.
     pub fn adopt(&mut self, who: Who<'_>, met: Met, at: At) -> bool {
         self.enter(who.generation, at);
-        if who.member.is_empty()
-            || at.saturating_sub(self.began) > ADOPT_WITHIN
-            || self.member(who.group, who.member).is_some()
-        {
+        let arrived = met == Met::Join;
+        if let Some(member) = self.member(who.group, who.member) {
+            let known = member.is_old(who.generation) && member.standing != Standing::Gone;
+            if known && arrived {
+                (member.standing, member.replaced) = (Standing::Arrived, true);
+            }
+            return known;
+        }
+        if who.member.is_empty() || at.saturating_sub(self.began) > ADOPT_WITHIN {
             return false;
         }
         let Some(before) = who.generation.checked_sub(1) else { return false };
-        let arrived = met == Met::Join;
         let standing = if arrived { Standing::Arrived } else { Standing::Active };
         // One that has arrived comes again by no id.
         let unanswered = met == Met::Other;
@@ -342,5 +351,10 @@ impl Members {
     /// Whether the member is known from an earlier generation and has not gone.
     pub fn is_old(&mut self, who: Who<'_>) -> bool {
         self.old(who).is_some_and(|m| m.standing != Standing::Gone)
+    }
+
+    /// As [`Self::is_old`], and a commit of it went from outside the group.
+    pub fn is_outside(&mut self, who: Who<'_>) -> bool {
+        self.is_old(who) && self.old(who).is_some_and(|m| m.outside)
     }
 }

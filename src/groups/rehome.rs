@@ -250,7 +250,7 @@ impl Rehome {
         let who = Who { group: &commit.group_id, member: &commit.member_id, generation };
         let code = match is_member(&commit) {
             // Others have joined before it came. To rejoin with its position is the best that is left.
-            true if self.members.lock().is_old(who) => REBALANCE_IN_PROGRESS,
+            true if self.members.lock().is_outside(who) => REBALANCE_IN_PROGRESS,
             // All clients send it again at once, and then it goes from outside the group.
             true if self.adopt(who, Met::Other) => COORDINATOR_LOAD_IN_PROGRESS,
             _ => return Ok(None),

@@ -41,6 +41,8 @@ pub(super) struct Member {
     /// No heartbeat of it has been answered here. The next one is, at once: the proxies before may have kept it waiting, each
     /// for as long as it lived, and a client gives its place up after a session timeout without an answer.
     pub(super) unanswered: bool,
+    /// A commit of it was sent from outside the group.
+    pub(super) outside: bool,
 }
 
 /// The re-homing of one group in one generation.
@@ -99,6 +101,7 @@ impl Member {
             unjoined: false,
             replaced: false,
             unanswered: false,
+            outside: false,
         }
     }
 

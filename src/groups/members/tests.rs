@@ -195,7 +195,10 @@ fn an_empty_memory_takes_strangers_for_members_of_before() {
     let mut all = Members::new(at(0));
     assert_eq!(beat(&mut all, "a", 4, 1000), Beat::Native);
     assert!(all.adopt(who("a", 4), Met::Heartbeat, at(1010)), "the cluster said that it does not know a");
-    assert!(!all.adopt(who("a", 4), Met::Heartbeat, at(1020)), "once");
+    assert!(all.adopt(who("a", 4), Met::Other, at(1020)), "two requests were on their way");
+    assert!(!all.is_outside(who("a", 4)));
+    assert_eq!(all.commit(who("a", 4), at(1030)), Commit::Simple);
+    assert!(all.is_outside(who("a", 4)));
     assert_eq!(beat(&mut all, "a", 4, 4000), Beat::Wait(at(6010)), "others may be there that nobody knows");
     assert!(all.adopt(who("b", 4), Met::Join, at(4500)));
     assert_eq!(

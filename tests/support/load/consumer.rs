@@ -99,7 +99,7 @@ fn read(who: &str, observed: &Observed, consumer: &BaseConsumer<Member>, manual:
             Some(Ok(message)) => {
                 let (partition, offset) = (message.partition(), message.offset());
                 match message.payload().and_then(decode_value) {
-                    Some(id) => observed.consumed(Seen { partition, offset, id }),
+                    Some(id) => observed.consumed(who, Seen { partition, offset, id }),
                     None => observed.fault(who, format!("a foreign record at partition {partition} offset {offset}")),
                 }
                 count += 1;

@@ -9,6 +9,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use super::Outcome;
 use crate::support::checker::{History, Seen};
+use kafka_standby::admin::types::UtcMillis;
 
 /// Something that a client reported.
 #[derive(Debug, Clone)]
@@ -151,8 +152,15 @@ impl Observed {
         locked(&self.acknowledged).add(seen);
     }
 
-    pub fn consumed(&self, seen: Seen) {
-        locked(&self.consumed).add(seen);
+    pub fn consumed(&self, who: &str, seen: Seen) {
+        let mut consumed = locked(&self.consumed);
+        let before = consumed.seen.iter().rev().find(|s| s.partition == seen.partition).map(|s| s.offset);
+        if let Some(before) = before.filter(|&before| before >= seen.offset) {
+            // Shown with a test that fails.
+            let now = UtcMillis::now();
+            println!("{now}: {who} goes back on partition {} from {before} to {}", seen.partition, seen.offset);
+        }
+        consumed.add(seen);
     }
 
     /// Takes note of an error. `final_word`: the client has given up on something.
