@@ -41,11 +41,11 @@ fn static_members_keep_their_place_over_a_switchover_and_a_failover() {
     });
     groups.iter().for_each(|group| group.wait_for(500, 3 * MINUTE)); // a Java source is compiled first
     rig.switch();
-    loads.iter().for_each(|(_, load)| load.wait_for_more(2000, MINUTE));
+    loads.iter().for_each(|(_, load)| load.wait_for_more(900, MINUTE));
     rig.proxy.wait_switchable(MINUTE);
     rig.west.kill();
     assert_done(&rig.proxy.failover());
-    loads.iter().for_each(|(_, load)| load.wait_for_more(2000, MINUTE));
+    loads.iter().for_each(|(_, load)| load.wait_for_more(900, MINUTE));
     for ((topic, load), group) in loads.into_iter().zip(groups) {
         let outcome = load.finish(MINUTE);
         eprintln!("{topic}: {:?} {:?}", outcome.longest_consumer_stall, outcome.notices);

@@ -1,7 +1,10 @@
 //! Kafka's own command line tools against the proxy: what they print is what they print against the cluster itself, before
 //! and after a switchover, and what they change is changed there.
 
-use std::thread;
+use std::cell::RefCell;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::path::Path;
+use std::process::{Child, ChildStdout, Stdio};
 use std::time::Duration;
 
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
@@ -43,18 +46,55 @@ const QUESTIONS: [(&str, &str, usize); 13] = [
     (ACLS, "--list", 1),
 ];
 
+/// A process that runs tools, and what it answers.
+struct Tools {
+    process: Child,
+    answers: BufReader<ChildStdout>,
+}
+
+impl Tools {
+    fn start() -> Self {
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/Tools.java");
+        let mut command = Version::V4_3.java(&source.display().to_string(), "128m");
+        let mut process = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("java starts");
+        let answers = BufReader::new(process.stdout.take().expect("a pipe"));
+        Self { process, answers }
+    }
+
+    /// Exit code, stdout, stderr.
+    fn run(&mut self, class: &str, args: &str) -> (i32, String, String) {
+        let stdin = self.process.stdin.as_mut().expect("a pipe");
+        writeln!(stdin, "{class}\t{}", args.replace(' ', "\t")).expect("it reads");
+        let mut head = String::new();
+        self.answers.read_line(&mut head).expect("an answer");
+        let numbers: Vec<usize> = head.split_whitespace().map(|n| n.parse().expect("a number")).collect();
+        let mut text = |length: usize| {
+            let mut bytes = vec![0; length];
+            self.answers.read_exact(&mut bytes).expect("an answer");
+            String::from_utf8_lossy(&bytes).into_owned()
+        };
+        (numbers[0] as i32, text(numbers[1]), text(numbers[2]))
+    }
+}
+
+impl Drop for Tools {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+thread_local! {
+    static TOOLS: RefCell<Option<Tools>> = const { RefCell::new(None) };
+}
+
 /// Runs a tool; what it prints.
 fn output(class: &str, bootstrap: &str, args: &str) -> Result<String, String> {
-    let output = Version::V4_3
-        .java(class, "96m")
-        .args(["--bootstrap-server", bootstrap])
-        .args(args.split(' '))
-        .output()
-        .expect("java starts");
-    let (text, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    match output.status.success() && !text.contains("Exception") && !text.contains("Error:") {
-        true => Ok(text.into_owned()),
-        false => Err(format!("{class} {args} at {bootstrap}: {text}{errors}")),
+    let args = format!("--bootstrap-server {bootstrap} {args}");
+    let (code, text, errors) = TOOLS.with_borrow_mut(|tools| tools.get_or_insert_with(Tools::start).run(class, &args));
+    match code == 0 && !text.contains("Exception") && !text.contains("Error:") {
+        true => Ok(text),
+        false => Err(format!("{class} {args}: {text}{errors}")),
     }
 }
 
@@ -98,12 +138,7 @@ fn ids(proxy: &Proxy) -> Vec<String> {
 /// Through the proxy and at the cluster itself, side by side.
 fn compare(proxy: &Proxy, active: &Cluster, phase: &str) {
     for (class, args, least) in QUESTIONS {
-        let (through, direct) = (proxy.bootstrap(), active.bootstrap());
-        let (through, direct) = thread::scope(|scope| {
-            let through = scope.spawn(move || run(class, &through, args));
-            let direct = run(class, &direct, args);
-            (through.join().expect("it ran"), direct)
-        });
+        let (through, direct) = (run(class, &proxy.bootstrap(), args), run(class, &active.bootstrap(), args));
         assert_eq!(through, direct, "{phase}: {class} {args}");
         assert!(through.len() >= least, "{phase}: {class} {args} says little: {through:#?}");
     }
