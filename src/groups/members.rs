@@ -171,6 +171,7 @@ impl Members {
         self.enter(who.generation, at);
         // Opened first: that decides who of those that had arrived before must come again.
         let _opened = self.gathering(who.group, who.generation, at);
+        let unheard = self.unheard(who.group, who.generation, at).is_some();
         let rule = match (who.member.is_empty(), self.old(who)) {
             (true, _) => Join::Fresh,
             (false, Some(member)) if member.standing != Standing::Gone => {
@@ -178,6 +179,8 @@ impl Members {
                 member.seen = at;
                 Join::Rehome
             }
+            // Alone it would get all partitions, those of members that are still reading among them.
+            (false, _) if unheard => Join::Fresh,
             (false, _) => return Join::Native,
         };
         let Some((members, gathering)) = self.gathering(who.group, who.generation, at) else { return rule };
@@ -194,11 +197,12 @@ impl Members {
     /// Whether JoinGroups of a group are held: until this time, or until something happens in the group. Once they go on
     /// they do so for the whole generation.
     pub fn hold(&mut self, group: &str, generation: Generation, at: At) -> Option<At> {
-        let (members, gathering) = self.gathering(group, generation, at)?;
+        let unheard = self.unheard(group, generation, at);
+        let Some((members, gathering)) = self.gathering(group, generation, at) else { return unheard };
         let over = gathering.until.map_or(at, |(first, limit)| first + limit);
         let last = outstanding(members, gathering, at).map(|m| m.expected_until(gathering.opened)).max();
         let complete = if gathering.incomplete { gathering.opened + GATHER } else { at };
-        let wait = last.unwrap_or(at).max(complete).min(over);
+        let wait = last.unwrap_or(at).max(complete).max(unheard.unwrap_or(at)).min(over);
         if wait <= at && !gathering.closed {
             (gathering.closed, gathering.closed_at) = (true, at);
         }

@@ -86,6 +86,8 @@ pub struct Members {
     before: (At, At),
     /// This memory was younger than [`GATHER`] when the generation began, so it may lack members.
     young: bool,
+    /// It began in the midst of a generation that a cutover had begun.
+    midway: bool,
     swept: At,
 }
 
@@ -127,6 +129,7 @@ impl Members {
             heard: at,
             before: (at, at),
             young: false,
+            midway: false,
             swept: at,
         }
     }
@@ -172,12 +175,22 @@ impl Members {
         gathering.as_mut().map(|gathering| (members, gathering))
     }
 
+    /// Until when members of the generation before may still show up that this memory, begun after the cutover, has not heard
+    /// of. `None`: not any more, or the new cluster has taken the group's members in already.
+    pub(super) fn unheard(&self, group: &str, generation: Generation, at: At) -> Option<At> {
+        let until = self.born + GATHER;
+        let current = |m: &Member| !m.is_old(generation) && m.standing == Standing::Active;
+        let settled = || self.groups.get(group).is_some_and(|g| g.members.values().any(current));
+        (self.midway && at < until && !settled()).then_some(until)
+    }
+
     /// Notes that time has come to a generation.
     pub(super) fn enter(&mut self, generation: Generation, at: At) {
         if self.generation.is_some_and(|known| known >= generation) {
             return;
         }
         self.young = self.generation.is_some() && at.saturating_sub(self.born) < GATHER;
+        self.midway = self.generation.is_none() && generation > 0;
         self.generation = Some(generation);
         self.before = (self.began, self.heard);
         self.began = at;

@@ -216,6 +216,22 @@ fn an_empty_memory_takes_strangers_for_members_of_before() {
 }
 
 #[test]
+fn a_process_that_comes_after_a_cutover_lets_nobody_join_before_others_can_be_heard_of() {
+    let mut all = Members::new(at(0));
+    assert_eq!(join(&mut all, "", 4, 100), (Join::Fresh, Some(at(0) + GATHER)));
+    assert_eq!(join(&mut all, "given-by-the-new-cluster", 4, 200), (Join::Fresh, Some(at(0) + GATHER)));
+    assert_eq!(all.hold("g", 4, at(0) + GATHER), None);
+    assert_eq!(join(&mut all, "late", 4, 5001).0, Join::Native);
+    // Where the new cluster knows a member the group is at home.
+    let mut all = Members::new(at(0));
+    all.alive(who("a", 4), at(50));
+    assert_eq!(join(&mut all, "b", 4, 100).0, Join::Native);
+    assert_eq!(all.hold("g", 4, at(100)), None);
+    let mut all = Members::new(at(0));
+    assert_eq!(join(&mut all, "a", 0, 100).0, Join::Native, "there was no cutover");
+}
+
+#[test]
 fn a_stranger_that_commits_has_its_next_heartbeat_answered_at_once() {
     let mut all = Members::new(at(0));
     assert!(all.adopt(who("a", 4), Met::Other, at(1000)));
