@@ -335,7 +335,7 @@ fn cutovers_in_random_order_under_mixed_load_leave_nothing_to_find() {
         }
         // A busy machine is no reason to leave the in-sync state, a lost standby is.
         spec.tee_lines = "sync_timeout = \"4s\"".into();
-        spec.environment.push(("KAFKA_STANDBY_LOG".into(), "info,kafka_standby::groups=debug".into()));
+        spec.environment.push(("KAFKA_STANDBY_LOG".into(), "info,kafka_standby::groups=trace".into()));
     });
     let mut chaos = Chaos { rig, random };
     let clients = Clients::start(&chaos.rig.proxy.bootstrap());
