@@ -9,10 +9,14 @@ use tokio_util::sync::CancellationToken;
 use super::{Coordinator, Roles};
 use crate::catalog::Catalog;
 use crate::groups::GroupSync;
+use crate::model::ClusterIx;
 use crate::replicate::{Streams, TopicSync};
 
 /// How often transactional ids are looked through: their expiry is counted in days.
 const SWEEP: Duration = Duration::from_secs(3600);
+
+/// How often it is looked whether a cluster is back whose state topic missed something. The standby is not in sync before.
+const LEVEL: Duration = Duration::from_millis(250);
 
 /// Everything that belongs to one generation.
 pub struct Running {
@@ -89,7 +93,8 @@ impl Coordinator {
             Arc::new(Running { topics, streams, groups, topics_due: Arc::new(Notify::new()), stop: stop.clone() });
         self.running.store(Arc::new(Some(running.clone())));
         tokio::spawn(keep_topics(self.clone(), running.clone(), stop.clone()));
-        tokio::spawn(sweep_transactions(self.clone(), stop));
+        tokio::spawn(sweep_transactions(self.clone(), stop.clone()));
+        tokio::spawn(level_state(self.clone(), stop));
         running
     }
 }
@@ -101,6 +106,27 @@ async fn sweep_transactions(coordinator: Arc<Coordinator>, stop: CancellationTok
         tokio::select! {
             _ = tick.tick() => coordinator.sweep_transactions(),
             () = stop.cancelled() => return,
+        }
+    }
+}
+
+/// Brings a cluster's state topic level once it is back from where it missed something.
+async fn level_state(coordinator: Arc<Coordinator>, stop: CancellationToken) {
+    let behind = |ix: &ClusterIx| coordinator.cluster(*ix).is_some() && !coordinator.store.is_level(*ix);
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(LEVEL) => {}
+            () = stop.cancelled() => return,
+        }
+        for ix in ClusterIx::BOTH.into_iter().filter(behind) {
+            let clusters = ClusterIx::BOTH.into_iter().filter_map(|ix| coordinator.cluster(ix));
+            let there = futures_util::future::join_all(clusters.map(|cluster| cluster.reachable(LEVEL))).await;
+            if !there.into_iter().all(|there| there) {
+                continue;
+            }
+            if let Err(error) = coordinator.store.level(ix).await {
+                tracing::debug!(%error, "a state topic is not level");
+            }
         }
     }
 }

@@ -4,9 +4,12 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::{Coordinator, Roles};
 use crate::catalog::Partition;
 use crate::config::TeeMode;
+use crate::groups::Teed;
 use crate::model::{ClusterIx, TopicPartition};
 use crate::proxy::House;
 use crate::state::{Entry, InSyncRecord, Key};
@@ -107,6 +110,20 @@ impl House for Coordinator {
         Box::pin(async move {
             let groups = self.running().and_then(|r| r.groups.clone()).ok_or("group offsets are not copied now")?;
             groups.copy_committed(group, partitions).await
+        })
+    }
+
+    fn commit_teed<'a>(
+        &'a self,
+        group: &'a str,
+        partitions: &'a [TopicPartition],
+        deadline: Instant,
+    ) -> Boxed<'a, Teed> {
+        Box::pin(async move {
+            match self.running().and_then(|r| r.groups.clone()) {
+                Some(groups) => groups.tee(group, partitions, deadline).await,
+                None => Teed::OnActive,
+            }
         })
     }
 

@@ -12,7 +12,7 @@ use crate::config::TeeMode;
 use crate::model::{ClusterIx, TopicPartition};
 use crate::offsets::PartitionOffsets;
 use crate::replicate::{is_user_topic, recall};
-use crate::state::{GenerationRecord, Image, Key};
+use crate::state::{GenerationRecord, Image, Key, Store};
 use crate::wire::versions::{Advertised, ClusterVersions};
 
 /// Pause between looks at clusters that cannot be read yet.
@@ -26,7 +26,10 @@ const LOOK: Duration = Duration::from_secs(5);
 
 /// What the clusters said.
 struct Found {
+    /// What both say together.
     image: Image,
+    /// What each says; an empty image where it could not be read.
+    said: [Image; 2],
     /// Which clusters could be read.
     read: [bool; 2],
     problems: Vec<String>,
@@ -73,7 +76,8 @@ impl Coordinator {
 
     /// Reads both clusters.
     async fn look(&self) -> Found {
-        let mut found = Found { image: Image::default(), read: [false, false], problems: Vec::new() };
+        let mut found =
+            Found { image: Image::default(), said: Default::default(), read: [false, false], problems: Vec::new() };
         let looks = ClusterIx::BOTH.map(|ix| async move {
             self.cluster(ix)?;
             Some((ix, tokio::time::timeout(LOOK, self.look_at(ix)).await))
@@ -84,6 +88,7 @@ impl Coordinator {
             match result {
                 Ok(Ok(image)) => {
                     found.read[ix.ix()] = true;
+                    found.said[ix.ix()] = image.clone();
                     found.image.merge(image);
                 }
                 Ok(Err(problem)) => found.problems.push(problem),
@@ -165,6 +170,7 @@ impl Coordinator {
                 return;
             }
             self.store.set_generation(roles.generation);
+            ClusterIx::BOTH.into_iter().filter(|ix| !found.read[ix.ix()]).for_each(|ix| self.store.missed(ix));
             *self.roles.write() = Some(roles);
         }
     }
@@ -191,9 +197,12 @@ impl Coordinator {
         for ix in ClusterIx::BOTH.into_iter().filter(|ix| found.read[ix.ix()]) {
             let replication = self.config.topics.state_replication_factor;
             self.store.ensure_topic(ix, replication).await.map_err(|e| e.to_string())?;
-            let entry = self.store.entry(&Key::Generation, &record);
-            self.store.write(ix, vec![entry]).await.map_err(|e| e.to_string())?;
+            // All that it missed while it was away, the generation last: without a cut it would be worse than silent.
+            let mut entries = Store::news(&found.image, &found.said[ix.ix()]);
+            entries.push(self.store.entry(&Key::Generation, &record));
+            self.store.write(ix, entries).await.map_err(|e| e.to_string())?;
         }
+        ClusterIx::BOTH.into_iter().filter(|ix| !found.read[ix.ix()]).for_each(|ix| self.store.missed(ix));
         if let Some(path) = &self.config.state_file {
             witness::write(path, &Witness { generation: roles.generation, active: record.active });
         }

@@ -14,7 +14,7 @@
 //! Members are told to give up only after each has been answered once under its new epoch, since from then on they come
 //! at short intervals: what changes hands stands still for a moment, not for a heartbeat interval.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use kafka_protocol::error::ResponseError;
@@ -36,8 +36,8 @@ use memory::{Group, Member, Moving, Stage};
 pub type Part = (Uuid, i32);
 pub type Parts = BTreeSet<Part>;
 
-/// Members that the proxy does not know (it was restarted) have this long to be heard of before the known ones are joined;
-/// and no member waits longer for another's first heartbeat. Brokers' default heartbeat interval
+/// Members that the proxy does not know (it was restarted) have this long to be heard of, and again as long to say all about
+/// themselves, before the known ones are joined; and no member waits longer for another's first heartbeat. Brokers' default heartbeat interval
 /// (`group.consumer.heartbeat.interval.ms`) is 5 s.
 pub const HEAR_ALL: Duration = Duration::from_secs(6);
 /// A member that has been silent for this long is dead: the brokers' default `group.consumer.session.timeout.ms`.
@@ -75,6 +75,8 @@ pub enum Epoch {
     Native,
     /// Send it with this epoch, the coordinator's own.
     As(i32),
+    /// Nobody has joined at the new coordinator yet: a commit goes from outside the group, with neither member nor epoch.
+    Outside,
     /// Look again once the group has settled.
     Wait,
     /// The client is to send it again.
@@ -110,6 +112,14 @@ fn is_full(req: &ConsumerGroupHeartbeatRequest) -> bool {
 fn owned(req: &ConsumerGroupHeartbeatRequest) -> Option<Parts> {
     let topics = req.topic_partitions.as_ref()?;
     Some(topics.iter().flat_map(|t| t.partitions.iter().map(|p| (t.topic_id, *p))).collect())
+}
+
+/// Whether members of a group are not joined yet, for others may come: until its time is up, and once more as long for those
+/// that have been asked who they are. They answer with their next heartbeat but one (librdkafka).
+fn waits(members: &BTreeMap<Box<str>, Member>, moving: &Moving, at: At) -> bool {
+    let Stage::Waiting(until) = moving.stage else { return false };
+    let asked = || members.values().any(|m| m.generation < moving.generation && m.is_asked());
+    at < until || (at < until + HEAR_ALL && asked())
 }
 
 impl Consumers {
@@ -229,7 +239,7 @@ impl Consumers {
     pub fn due(&mut self, group: &str, generation: Generation, at: At) -> Option<Vec<Joiner>> {
         let Group { members, moving } = self.group(group)?;
         let moving = moving.as_mut().filter(|m| m.generation == generation)?;
-        if !matches!(moving.stage, Stage::Waiting(until) if until <= at) {
+        if !matches!(moving.stage, Stage::Waiting(_)) || waits(members, moving, at) {
             return None;
         }
         moving.stage = Stage::Joining;
@@ -311,19 +321,30 @@ impl Consumers {
         }
         self.enter(generation, at);
         self.open(group, generation, at);
-        let stage = self.group(group).and_then(|g| g.moving.as_ref()).map(|m| m.stage);
-        match self.member(group, member) {
-            Some(m) if m.gone => Epoch::Stale,
-            Some(m) if m.generation >= generation => Epoch::As(m.epoch),
-            Some(m) if m.subscription.is_some() => match stage {
-                Some(Stage::Waiting(_) | Stage::Joining) => Epoch::Wait,
-                _ => Epoch::Stale,
-            },
-            // Its next heartbeat tells what becomes of it.
-            Some(_) => Epoch::Later,
-            None if is_marked(shown) => Epoch::Later,
-            None => Epoch::Native,
+        let Some(Group { members, moving }) = self.group(group) else {
+            return if is_marked(shown) { Epoch::Outside } else { Epoch::Native };
+        };
+        let known = members.get(member);
+        match known {
+            Some(m) if m.gone => return Epoch::Stale,
+            Some(m) if m.generation >= generation => return Epoch::As(m.epoch),
+            None if !is_marked(shown) => return Epoch::Native,
+            _ => {}
         }
+        let Some(moving) = moving.as_ref() else { return Epoch::Outside };
+        let is_noted = known.is_some_and(|m| m.subscription.is_some());
+        match moving.stage {
+            Stage::Waiting(_) if waits(members, moving, at) => Epoch::Outside,
+            Stage::Waiting(_) | Stage::Joining if is_noted => Epoch::Wait,
+            Stage::Settled(_) if is_noted => Epoch::Stale,
+            // Its next heartbeat tells what becomes of it.
+            _ => Epoch::Later,
+        }
+    }
+
+    /// Whether this member is, or was, known.
+    pub fn knows(&self, group: &str, member: &str) -> bool {
+        self.member(group, member).is_some()
     }
 
     /// What a member may be told to have.

@@ -17,16 +17,18 @@ use kafka_protocol::messages::{
     ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse, OffsetCommitRequest, OffsetCommitResponse,
     OffsetFetchRequest, OffsetFetchResponse,
 };
+use kafka_protocol::protocol::StrBytes;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use super::bodies::NO_GENERATION;
 use super::consumers::{Answer, Beat, Consumers, Epoch, Part, Parts, Shown};
 use super::members::At;
 use super::rehome::{OFFSET_COMMIT, Ruling};
 use crate::catalog::View;
-use crate::offsets::{member_epoch_in, member_epoch_out};
+use crate::offsets::{is_marked, member_epoch_in, member_epoch_out};
 use crate::proxy::Reply;
 use crate::rewrite::{self, Translate};
 use crate::upstream::Cluster;
@@ -138,6 +140,13 @@ impl Heartbeats {
                 rewrite::offset_commit::request(&mut req, &**view);
                 return Ok(Some(Ruling::Send { body: Some(encode(&req, version)?), reply: Reply::Rewrite }));
             }
+            Epoch::Outside => {
+                req.generation_id_or_member_epoch = NO_GENERATION;
+                req.member_id = StrBytes::default();
+                req.group_instance_id = None;
+                rewrite::offset_commit::request(&mut req, &**view);
+                return Ok(Some(Ruling::Send { body: Some(encode(&req, version)?), reply: Reply::Rewrite }));
+            }
             Epoch::Wait | Epoch::Later => LATER,
             Epoch::Stale => STALE_MEMBER_EPOCH,
         };
@@ -165,7 +174,8 @@ impl Heartbeats {
                     changed = true;
                     continue;
                 }
-                Epoch::Wait | Epoch::Later => LATER,
+                // To take over where another member is, which may commit yet.
+                Epoch::Wait | Epoch::Later | Epoch::Outside => LATER,
                 Epoch::Stale => STALE_MEMBER_EPOCH,
             };
             let refusal = rewrite::offset_fetch::error(&req, version, code);
@@ -217,7 +227,7 @@ impl Heartbeats {
         let version = header.api_version;
         let adjusted = match header.api_key {
             CONSUMER_GROUP_HEARTBEAT => self.adjusted(view, version, request, &reply),
-            OFFSET_COMMIT if view.generation > 0 => adjusted_commit(view, version, request, &reply),
+            OFFSET_COMMIT if view.generation > 0 => self.adjusted_commit(view, version, request, &reply),
             OFFSET_FETCH if view.generation > 0 && version >= FETCHES_AS_MEMBER => {
                 adjusted_fetch(view, version, request, &reply)
             }
@@ -254,6 +264,29 @@ impl Heartbeats {
         (changed || unknown).then(|| encode(&resp, version)).transpose()
     }
 
+    /// The epoch that the proxy put into an old member's commit may have risen while it was on its way, or the first member
+    /// may have joined while it came from outside: sent again, the commit gets the next epoch. By itself the client could
+    /// not do better, for it does not know any new epoch yet.
+    fn adjusted_commit(
+        &self,
+        view: &View,
+        version: i16,
+        request: &Bytes,
+        reply: &Bytes,
+    ) -> Result<Option<Bytes>, String> {
+        let resp: OffsetCommitResponse = decode(reply, version)?;
+        let refused = |code: i16| matches!(code, STALE_MEMBER_EPOCH | UNKNOWN_MEMBER_ID);
+        if !resp.topics.iter().flat_map(|t| &t.partitions).any(|p| refused(p.error_code)) {
+            return Ok(None);
+        }
+        let req: OffsetCommitRequest = decode(request, version)?;
+        let shown = req.generation_id_or_member_epoch;
+        // Those of classic groups are not ours to judge.
+        let ours = is_marked(shown) || self.consumers.lock().knows(&req.group_id, &req.member_id);
+        let again = || encode(&rewrite::offset_commit::error(&req, LATER), version);
+        (ours && is_old(view, shown)).then(again).transpose()
+    }
+
     fn now(&self) -> At {
         self.started.elapsed()
     }
@@ -263,19 +296,7 @@ fn is_old(view: &View, shown: i32) -> bool {
     shown > 0 && member_epoch_in(view.generation, shown).is_none()
 }
 
-/// The epoch that the proxy put into an old member's commit may have risen while it was on its way: sent again, the
-/// commit gets the next one. By itself the client could not do better, for it does not know any new epoch yet.
-fn adjusted_commit(view: &View, version: i16, request: &Bytes, reply: &Bytes) -> Result<Option<Bytes>, String> {
-    let resp: OffsetCommitResponse = decode(reply, version)?;
-    if !resp.topics.iter().flat_map(|t| &t.partitions).any(|p| p.error_code == STALE_MEMBER_EPOCH) {
-        return Ok(None);
-    }
-    let req: OffsetCommitRequest = decode(request, version)?;
-    let again = || encode(&rewrite::offset_commit::error(&req, LATER), version);
-    is_old(view, req.generation_id_or_member_epoch).then(again).transpose()
-}
-
-/// As [`adjusted_commit`].
+/// As [`Heartbeats::adjusted_commit`].
 fn adjusted_fetch(view: &View, version: i16, request: &Bytes, reply: &Bytes) -> Result<Option<Bytes>, String> {
     let resp: OffsetFetchResponse = decode(reply, version)?;
     if !resp.groups.iter().any(|g| g.error_code == STALE_MEMBER_EPOCH) {

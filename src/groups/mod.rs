@@ -16,4 +16,4 @@ mod translate;
 pub use bodies::join_reply;
 pub use heartbeats::Heartbeats;
 pub use rehome::{Rehome, Ruling, group_of_commit};
-pub use sync::{GroupSync, Summary};
+pub use sync::{GroupSync, Summary, Teed};

@@ -25,6 +25,10 @@ use crate::groups::Rehome;
 use crate::model::{ClusterIx, Generation, TopicPartition};
 use crate::upstream::{Cluster, Committed, UpstreamError};
 
+mod acknowledged;
+
+pub use acknowledged::Teed;
+
 /// Groups worked on at the same time: enough to hide the round trips, few enough not to crowd out the control lane.
 const AT_ONCE: usize = 32;
 /// Groups whose standby offsets are remembered; when there are more the memory starts anew, at the price of a read each.
@@ -39,8 +43,6 @@ const REFRESH: Duration = Duration::from_secs(6 * 3600);
 const STOP_LIMIT: Duration = Duration::from_secs(2);
 /// Locks for groups: more than are written at the same time.
 const TURNS: usize = 64;
-/// Pause between looks at offsets whose transaction is being completed.
-const MARKER_WAIT: Duration = Duration::from_millis(3);
 /// Groups of share consumers have no committed offsets.
 const SHARE: &str = "share";
 
@@ -276,28 +278,6 @@ impl GroupSync {
         }
         counter!("kafka_standby_group_offsets_written_total").increment(summary.written as u64);
         (summary, failures)
-    }
-
-    /// Brings offsets to the standby that a transaction has just committed; comes back when they are there. To be bounded by
-    /// the caller.
-    ///
-    /// # Errors
-    /// Why they are not there.
-    pub async fn copy_committed(&self, group: &str, partitions: &[TopicPartition]) -> Result<(), String> {
-        let _writing = self.writing.read().await;
-        let _turn = self.turn(group).await;
-        loop {
-            if self.closed.load(Ordering::Acquire) {
-                return Err("the copying of group offsets has been stopped".into());
-            }
-            if let Some(committed) = self.read(self.active.offset_fetch_stable(group, partitions)).await? {
-                let (_, waiting) = self.put(group, committed).await?;
-                if waiting == 0 {
-                    return Ok(());
-                }
-            }
-            tokio::time::sleep(MARKER_WAIT).await;
-        }
     }
 
     async fn turn(&self, group: &str) -> tokio::sync::MutexGuard<'_, ()> {

@@ -3,6 +3,7 @@
 //! One client connection maps to one upstream connection of the broker behind the virtual broker it was made to. Two tasks
 //! serve it: [`connection`] reads requests, [`replies`] answers them in order.
 
+mod commits;
 mod connection;
 mod fetch;
 mod gate;
@@ -29,7 +30,7 @@ use arc_swap::ArcSwap;
 
 use crate::catalog::Partition;
 use crate::config::Config;
-use crate::groups::{Heartbeats, Rehome};
+use crate::groups::{Heartbeats, Rehome, Teed};
 use crate::model::TopicPartition;
 use crate::transactions::Record;
 use crate::upstream::Cluster;
@@ -72,6 +73,14 @@ pub trait House: Send + Sync {
         group: &'a str,
         partitions: &'a [TopicPartition],
     ) -> std::pin::Pin<Box<dyn Future<Output = Result<(), String>> + Send + 'a>>;
+
+    /// Brings offsets that a group's member has just committed to the standby, until `deadline`.
+    fn commit_teed<'a>(
+        &'a self,
+        group: &'a str,
+        partitions: &'a [TopicPartition],
+        deadline: tokio::time::Instant,
+    ) -> std::pin::Pin<Box<dyn Future<Output = Teed> + Send + 'a>>;
 
     /// Records below a logical offset were deleted on the active cluster by a client.
     fn records_deleted(&self, topic: &str, partition: i32, logical: i64);

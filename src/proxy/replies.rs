@@ -15,7 +15,7 @@ use super::connection::{End, write_frame};
 use super::gate::{self, GateState};
 use super::inbox::Inbox;
 use super::pending::{self, Pending, Reply};
-use super::{Context, fetch, local, produce, transactions};
+use super::{Context, commits, fetch, local, produce, transactions};
 use crate::admin::metrics::{self, Counted, Direction, RequestResult, Side};
 use crate::catalog::View;
 use crate::groups;
@@ -300,7 +300,11 @@ async fn leave(context: Arc<Context>, asked: Asked, answer: Answer) -> Result<[B
     };
     let out = out.map_err(|reason| bad(key, &reason))?;
     let out = context.heartbeats.adjust_reply(&view, &header, &request, out);
-    let out = context.rehome.adjust_reply(&view, &header, &request, out);
+    let mut out = context.rehome.adjust_reply(&view, &header, &request, out);
+    if key == pending::OFFSET_COMMIT {
+        let settled = commits::settle(&context, &view, version, &request, out, started.into()).await;
+        out = settled.map_err(|reason| bad(key, &reason))?;
+    }
     observe(&context, &view, &header, &request, &out).await;
     metrics::api(key, name_of(key)).seconds.record(started.elapsed());
     Ok([head(&header), out])

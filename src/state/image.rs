@@ -56,6 +56,15 @@ impl Image {
         all.map(|(key, (generation, seq, data))| (key, Stored { generation: *generation, seq: *seq, data }))
     }
 
+    /// What `other` lacks, or has older copies of: to be written there in this order.
+    pub fn news_for(&self, other: &Image) -> impl Iterator<Item = (&Key, Stored<&Value>)> {
+        self.stored().filter(|(key, stored)| {
+            let known = other.records.get(*key).map(|&(generation, seq, _)| (generation, seq));
+            // Who owns a state topic is said there alone.
+            **key != Key::Owner && known.is_none_or(|known| known < (stored.generation, stored.seq))
+        })
+    }
+
     fn get<T: serde::de::DeserializeOwned>(&self, key: &Key) -> Option<T> {
         self.records.get(key).and_then(|(_, _, data)| serde_json::from_value(data.clone()).ok())
     }
@@ -232,6 +241,28 @@ mod tests {
         apply(&mut b, &Key::Generation, 2, 5, generation(2, "east"));
         a.merge(b);
         assert_eq!(a.generation().unwrap().active, "east");
+    }
+
+    #[test]
+    fn a_cluster_that_was_away_is_told_all_that_it_missed_the_generation_last() {
+        let (mut here, mut there) = (Image::default(), Image::default());
+        let cut = Key::Cut { generation: 1, part: 0 };
+        let cuts = json!({"to": "west", "planned": false, "cuts": []});
+        for (image, n) in [(&mut there, 0), (&mut here, 1)] {
+            apply(image, &Key::Owner, 0, 50 - u64::from(n), json!({}));
+            apply(image, &Key::Generation, n, 10 + u64::from(n), generation(n, "x"));
+            apply(image, &Key::Brokers { cluster: "east".into() }, 0, 3, json!([1]));
+        }
+        apply(&mut here, &cut, 1, 9, cuts);
+        apply(&mut there, &Key::Brokers { cluster: "west".into() }, 0, 4, json!([1]));
+        fn news(of: &Image, other: &Image) -> Vec<Key> {
+            of.news_for(other).map(|(key, _)| key.clone()).collect()
+        }
+        assert_eq!(news(&here, &there), [cut, Key::Generation]);
+        assert_eq!(news(&there, &here), [Key::Brokers { cluster: "west".into() }]);
+        here.merge(there.clone());
+        there.merge(here.clone());
+        assert!(news(&here, &there).is_empty() && news(&there, &here).is_empty());
     }
 
     #[test]

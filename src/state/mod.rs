@@ -2,9 +2,10 @@
 //! on each cluster, so that any instance can rebuild its state from the clusters alone.
 //!
 //! `records` is the format (pure), `image` what a set of records means (pure), `reader` and `writer` do that to one
-//! cluster's topic, `store` to both.
+//! cluster's topic, `store` to both, `level` sees to it that both say the same.
 
 pub mod image;
+mod level;
 mod reader;
 pub mod records;
 pub mod store;

@@ -1,6 +1,7 @@
 //! The state topics of both clusters, as the rest of the house uses them. A write is done when the cluster has acknowledged
 //! it with all in-sync replicas.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -8,6 +9,7 @@ use serde::Serialize;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::Image;
+use super::level::Level;
 use super::reader;
 use super::records::{Key, Stored};
 use super::writer::{Job, Superseded, Writer, this_process};
@@ -38,8 +40,9 @@ pub struct Entry {
 
 /// The state topics of both clusters.
 pub struct Store {
-    clusters: [Option<Cluster>; 2],
-    queues: [Option<mpsc::Sender<Job>>; 2],
+    pub(super) clusters: [Option<Cluster>; 2],
+    pub(super) queues: [Option<mpsc::Sender<Job>>; 2],
+    pub(super) levels: [Arc<Level>; 2],
     generation: AtomicU32,
     seq: AtomicU64,
     superseded: watch::Receiver<Option<Superseded>>,
@@ -50,16 +53,18 @@ impl Store {
     pub fn new(clusters: [Option<Cluster>; 2]) -> Self {
         let (tell, superseded) = watch::channel(None);
         let owner = this_process();
-        let queues = clusters.clone().map(|cluster| {
-            cluster.map(|cluster| {
+        let levels = [Arc::new(Level::default()), Arc::new(Level::default())];
+        let queues = ClusterIx::BOTH.map(|ix| {
+            clusters[ix.ix()].clone().map(|cluster| {
                 let (tx, rx) = mpsc::channel(QUEUE);
-                tokio::spawn(Writer::new(cluster, owner.clone(), tell.clone()).run(rx));
+                let writer = Writer::new(cluster, owner.clone(), tell.clone(), levels[ix.ix()].clone());
+                tokio::spawn(writer.run(rx));
                 tx
             })
         });
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let seq = AtomicU64::new(u64::try_from(now.as_micros()).unwrap_or(u64::MAX / 2));
-        Store { clusters, queues, generation: AtomicU32::new(0), seq, superseded }
+        Store { clusters, queues, levels, generation: AtomicU32::new(0), seq, superseded }
     }
 
     /// Later records are stamped with this generation.
@@ -89,6 +94,7 @@ impl Store {
     pub async fn write(&self, cluster: ClusterIx, entries: Vec<Entry>) -> Result<(), StateError> {
         let queue = self.queues[cluster.ix()].as_ref().ok_or(StateError::NoCluster(cluster.ix()))?;
         let failed = |reason: String| StateError::Write { cluster: self.name(cluster), reason };
+        self.levels[cluster.ix()].about_to_write(&entries);
         let (done, wait) = oneshot::channel();
         queue.send(Job { entries, done }).await.map_err(|_| failed("the writer has stopped".into()))?;
         wait.await.map_err(|_| failed("the writer has stopped".into()))?.map_err(failed)
@@ -122,12 +128,14 @@ impl Store {
     pub fn write_soon(&self, cluster: ClusterIx, entries: Vec<Entry>) {
         let Some(queue) = &self.queues[cluster.ix()] else { return };
         let (done, _) = oneshot::channel();
+        self.levels[cluster.ix()].about_to_write(&entries);
         if queue.try_send(Job { entries, done }).is_err() {
+            self.levels[cluster.ix()].missed();
             tracing::warn!(cluster = self.name(cluster), "a state record was not copied: the queue is full");
         }
     }
 
-    fn name(&self, cluster: ClusterIx) -> String {
+    pub(super) fn name(&self, cluster: ClusterIx) -> String {
         self.clusters[cluster.ix()].as_ref().map_or_else(String::new, |c| c.name().to_string())
     }
 
@@ -154,21 +162,6 @@ impl Store {
             Err(e) if e.kafka_code() == Some(36) => Ok(false),
             Err(e) => Err(failed(e)),
         }
-    }
-
-    /// Gives a cluster whose state topic is gone all that the other one's says.
-    pub async fn rebuild(&self, cluster: ClusterIx, replication: Option<i16>) -> Result<(), StateError> {
-        let image = self.load(cluster.other()).await?;
-        // It was only unknown to a broker that has just started: what it has may be newer.
-        if !self.ensure_topic(cluster, replication).await? {
-            return Ok(());
-        }
-        let entries = image.stored().map(|(key, stored)| Entry {
-            key: key.encode(),
-            // What was read as JSON is written as JSON.
-            value: Some(serde_json::to_vec(&stored).unwrap_or_default()),
-        });
-        self.write(cluster, entries.collect()).await
     }
 
     /// Reads all of one cluster's state topic up to its end now. A missing topic is an empty image.

@@ -5,12 +5,14 @@
 //! proxy was killed is either there before the topic is read, or never. The first record under an epoch says whose it is; it
 //! is read back, since a broker takes a second claim of the same epoch for a duplicate of the first.
 
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot, watch};
 use uuid::Uuid;
 
+use super::level::Level;
 use super::reader;
 use super::records::{Key, Owner, Stored};
 use super::store::Entry;
@@ -76,12 +78,18 @@ pub struct Writer {
     /// The newest that was ours.
     held: Option<Place>,
     superseded: watch::Sender<Option<Superseded>>,
+    level: Arc<Level>,
 }
 
 impl Writer {
-    pub fn new(cluster: Cluster, owner: Owner, superseded: watch::Sender<Option<Superseded>>) -> Self {
+    pub fn new(
+        cluster: Cluster,
+        owner: Owner,
+        superseded: watch::Sender<Option<Superseded>>,
+        level: Arc<Level>,
+    ) -> Self {
         let tp = TopicPartition::new(STATE_TOPIC, 0);
-        Writer { cluster, owner, tp, stamp: None, held: None, superseded }
+        Writer { cluster, owner, tp, stamp: None, held: None, superseded, level }
     }
 
     /// Collects what waits into batches and writes them, one at a time: later records never overtake earlier ones.
@@ -96,6 +104,9 @@ impl Writer {
             }
             let result = self.handle(&waiting).await;
             if let Err(reason) = &result {
+                if waiting.iter().any(|job| !job.entries.is_empty()) {
+                    self.level.missed();
+                }
                 tracing::warn!(cluster = %self.cluster.name(), %reason, "state was not stored");
             }
             for job in waiting {

@@ -8,7 +8,7 @@ use rdkafka::message::Message;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
-use crate::rig::{PATIENCE, Rig};
+use crate::rig::{PATIENCE, Rig, assert_done};
 use crate::support::client;
 use crate::support::cluster::Cluster;
 use crate::support::load::{Load, LoadSpec};
@@ -75,7 +75,7 @@ fn committed(bootstrap: &str, group: &str) -> Result<Option<i64>, String> {
 
 #[test]
 fn commits_are_on_the_standby_in_its_own_offsets() {
-    let rig = Rig::start_with("sync", |east, spec| {
+    let mut rig = Rig::start_with("sync", |east, spec| {
         east.create_topic(TOPIC, 1, &[]);
         transactions(east);
         spec.more = format!("[groups]\nsync_interval = \"{}ms\"\n", SYNC_INTERVAL.as_millis());
@@ -138,4 +138,14 @@ fn commits_are_on_the_standby_in_its_own_offsets() {
     rig.switch();
     assert_eq!(committed(&rig.east.bootstrap(), "through"), Ok(Some(east[80].0)), "back on east");
     rig.assert_equal();
+
+    // What a group knows to be committed is not taken away by the loss of the cluster that took it.
+    for position in [east[85].0, east[90].0, east[95].0] {
+        commit(&through, position);
+        assert_eq!(committed(&rig.west.bootstrap(), "through"), Ok(Some(translated(position))), "when acknowledged");
+    }
+    commit(&through, east[88].0);
+    rig.east.kill();
+    assert_done(&rig.proxy.failover());
+    assert_eq!(committed(&rig.proxy.bootstrap(), "through"), Ok(Some(east[88].0)), "after a failover");
 }

@@ -9,6 +9,7 @@ use crate::support::load::{Commit, Load, LoadSpec, Outcome};
 use crate::support::proxy::ProxySpec;
 use crate::support::scan;
 use crate::support::shared::repetitions;
+use crate::support::wait::wait_until;
 
 const MINUTE: Duration = Duration::from_secs(60);
 /// A Java source is compiled first, on a busy machine.
@@ -66,6 +67,11 @@ fn judge_java(rig: &Rig, topic: &str, mut history: History, group: JavaGroup) ->
     judge(rig, "java", topic, history)
 }
 
+/// Waits until this many groups have been moved in all.
+fn wait_joined(rig: &Rig, moved: usize) {
+    wait_until("the members to be joined", MINUTE, || rig.proxy.log().matches("members joined").count() >= moved);
+}
+
 #[test]
 fn members_of_several_groups_go_on_over_switchovers() {
     let topics = [("by-itself", Commit::Auto(Duration::from_secs(1))), ("by-hand", Commit::Manual)];
@@ -104,9 +110,9 @@ fn java_and_librdkafka_members_go_on_over_a_switchover_and_a_failover() {
 }
 
 /// A switchover, and a failover with the active cluster killed, each followed at once by the end of the proxy: the next one
-/// knows no member.
+/// knows no member. What was committed is not read again, and no more than that can be asked for: a member of which the next
+/// proxy does not hear in time joins anew.
 #[test]
-#[ignore = "known limit: nothing is lost or skipped, but some seconds are read again (README)"]
 fn members_go_on_when_the_proxy_is_replaced_in_between() {
     let mut rig = rig(&[TOPIC]);
     let load = group_of_three(&rig, TOPIC, Commit::Auto(Duration::from_secs(1)), &[]);
@@ -114,17 +120,19 @@ fn members_go_on_when_the_proxy_is_replaced_in_between() {
     java.wait_for(3000, JAVA_START);
     rig.switch();
     rig.proxy.restart();
-    load.wait_for_more(20_000, MINUTE);
-    java.wait_for(20_000, MINUTE);
+    let more = repetitions(2000, 20_000) as u64;
+    wait_joined(&rig, 2);
+    load.wait_for_more(more, MINUTE);
     rig.proxy.wait_switchable(MINUTE);
     rig.west.kill();
     assert_done(&rig.proxy.failover());
     rig.proxy.restart();
-    load.wait_for_more(20_000, MINUTE);
+    wait_joined(&rig, 4);
+    load.wait_for_more(more, MINUTE);
     let outcome = load.finish(MINUTE);
     let written = outcome.history.clone();
     for verdict in [judge_load(&rig, TOPIC, outcome), judge_java(&rig, TOPIC, written, java)] {
-        let bounded = verdict.repeated.len() < 3 * 1000;
-        assert!(verdict.lost.is_empty() && verdict.skipped.is_empty() && bounded, "{verdict}{}", verdict.examples());
+        let bounded = verdict.repeated.len() < 2 * 1000;
+        assert!(verdict.is_at_least_once() && bounded, "{verdict}{}", verdict.examples());
     }
 }

@@ -2,6 +2,7 @@
 //! dominates the build time.
 
 mod bench;
+mod chaos;
 mod clients;
 mod commits;
 mod copy;

@@ -19,6 +19,32 @@ pub struct Seen {
     pub id: RecordId,
 }
 
+/// How a transaction ended, as far as its producer was told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    Committed,
+    Aborted,
+    /// Its producer died, or was never told.
+    Unknown,
+}
+
+/// A transaction with all that was sent in it.
+#[derive(Debug, Clone)]
+pub struct Transaction {
+    pub records: Vec<RecordId>,
+    pub end: End,
+}
+
+/// A group was told that its offset is committed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Commit {
+    pub partition: i32,
+    /// The next offset to read.
+    pub next: i64,
+    /// How many deliveries had been seen by then.
+    pub after: usize,
+}
+
 /// What was observed of one topic.
 #[derive(Debug, Clone, Default)]
 pub struct History {
@@ -29,6 +55,12 @@ pub struct History {
     pub consumed: Vec<Seen>,
     /// The whole log at the end, each partition in offset order; `None` when it was not read.
     pub stored: Option<Vec<Seen>>,
+    /// What was written in transactions; the records of committed ones are among `acknowledged` too.
+    pub transactions: Vec<Transaction>,
+    /// In the order in which they were acknowledged.
+    pub commits: Vec<Commit>,
+    /// The producer is not idempotent: its retries may store a record again.
+    pub at_least_once: bool,
 }
 
 /// The outcome. Each list is sorted and names the records, so that a test can compare it with what it expects.
@@ -49,14 +81,36 @@ pub struct Verdict {
     pub out_of_order: Vec<Seen>,
     /// Sightings at an offset that another record had, or of a record that had another offset when it was acknowledged.
     pub renamed: Vec<Seen>,
+    /// Sightings of a record whose transaction was aborted.
+    pub aborted: Vec<Seen>,
+    /// Records that are missing while others of their transaction are there.
+    pub torn: Vec<RecordId>,
+    /// Deliveries of a record that had been delivered, and committed by its group, before; they are among `repeated` too.
+    pub reread: Vec<Seen>,
 }
 
 impl Verdict {
-    /// Nothing lost, skipped, repeated, reordered or renamed.
+    /// Nothing lost, skipped, repeated, reordered or renamed, nothing aborted seen and nothing torn.
     pub fn is_clean(&self) -> bool {
-        [&self.lost, &self.skipped, &self.repeated, &self.stored_twice, &self.out_of_order, &self.renamed]
-            .iter()
-            .all(|faults| faults.is_empty())
+        self.faults().iter().all(|(_, faults)| faults.is_empty()) && self.torn.is_empty()
+    }
+
+    /// As [`Self::is_clean`], except that a group may get again what it had not committed.
+    pub fn is_at_least_once(&self) -> bool {
+        Verdict { repeated: Vec::new(), ..self.clone() }.is_clean()
+    }
+
+    fn faults(&self) -> [(&'static str, &[Seen]); 8] {
+        [
+            ("lost", &self.lost),
+            ("skipped", &self.skipped),
+            ("repeated", &self.repeated),
+            ("stored twice", &self.stored_twice),
+            ("out of order", &self.out_of_order),
+            ("renamed", &self.renamed),
+            ("aborted", &self.aborted),
+            ("read again though committed", &self.reread),
+        ]
     }
 
     /// Panics with the counts and examples of the faults, if there are any.
@@ -69,18 +123,14 @@ impl Verdict {
         /// Enough to see a pattern, few enough to read.
         const EXAMPLES: usize = 5;
         let mut text = String::new();
-        for (name, faults) in [
-            ("lost", &self.lost),
-            ("skipped", &self.skipped),
-            ("repeated", &self.repeated),
-            ("stored twice", &self.stored_twice),
-            ("out of order", &self.out_of_order),
-            ("renamed", &self.renamed),
-        ] {
+        for (name, faults) in self.faults() {
             for seen in faults.iter().take(EXAMPLES) {
                 let Seen { partition, offset, id } = seen;
                 text += &format!("\n  {name}: partition {partition} offset {offset} key {} seq {}", id.key, id.seq);
             }
+        }
+        for id in self.torn.iter().take(EXAMPLES) {
+            text += &format!("\n  torn: key {} seq {} is missing", id.key, id.seq);
         }
         text
     }
@@ -90,7 +140,8 @@ impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "acknowledged={} consumed={} lost={} skipped={} repeated={} stored_twice={} out_of_order={} renamed={}",
+            "acknowledged={} consumed={} lost={} skipped={} repeated={} stored_twice={} out_of_order={} renamed={} \
+             aborted={} torn={} reread={}",
             self.acknowledged,
             self.consumed,
             self.lost.len(),
@@ -98,35 +149,47 @@ impl fmt::Display for Verdict {
             self.repeated.len(),
             self.stored_twice.len(),
             self.out_of_order.len(),
-            self.renamed.len()
+            self.renamed.len(),
+            self.aborted.len(),
+            self.torn.len(),
+            self.reread.len()
         )
     }
 }
 
 /// Compares the three views of a topic. A record that was sent but not acknowledged may be there or not.
 pub fn check(history: &History) -> Verdict {
-    let (delivered, repeated, mut out_of_order) = walk(&history.consumed);
-    let stored = history.stored.as_deref();
-    let (in_log, stored_twice, log_disorder) = stored.map(walk).unwrap_or_default();
-    out_of_order.extend(log_disorder);
-
+    let read = walk(&history.consumed, history.at_least_once);
+    let stored = history.stored.as_deref().map(|stored| walk(stored, history.at_least_once));
     let (mut lost, mut skipped) = (Vec::new(), Vec::new());
     for seen in &history.acknowledged {
-        if stored.is_some() && !in_log.contains(&seen.id) {
-            lost.push(*seen);
-        } else if !delivered.contains(&seen.id) {
-            if stored.is_some() { skipped.push(*seen) } else { lost.push(*seen) }
+        match &stored {
+            Some(log) if !log.known.contains(&seen.id) => lost.push(*seen),
+            _ if read.known.contains(&seen.id) => {}
+            Some(_) => skipped.push(*seen),
+            None => lost.push(*seen),
         }
     }
+    let mut out_of_order = read.late;
+    let torn = torn(history, stored.as_ref().map_or(&read.known, |log| &log.known));
+    let stored_twice = stored.map_or_else(Vec::new, |log| {
+        out_of_order.extend(log.late);
+        log.again
+    });
+    // Part of a transaction that was acknowledged is torn, not lost.
+    lost.retain(|seen| torn.binary_search(&seen.id).is_err());
     Verdict {
         acknowledged: history.acknowledged.len(),
         consumed: history.consumed.len(),
         lost: sorted(lost),
         skipped: sorted(skipped),
-        repeated: sorted(repeated),
+        repeated: sorted(read.again),
         stored_twice: sorted(stored_twice),
         out_of_order: sorted(out_of_order),
         renamed: sorted(renamed(history)),
+        aborted: sorted(aborted(history)),
+        torn,
+        reread: sorted(reread(history)),
     }
 }
 
@@ -136,23 +199,74 @@ fn sorted(mut faults: Vec<Seen>) -> Vec<Seen> {
     faults
 }
 
-/// The distinct records of a view, the sightings of known ones, and the new ones that came after a later of their key.
-fn walk(view: &[Seen]) -> (HashSet<RecordId>, Vec<Seen>, Vec<Seen>) {
-    let mut known = HashSet::with_capacity(view.len());
+/// One view of a topic, looked through in its order.
+struct Walk {
+    known: HashSet<RecordId>,
+    /// Sightings of what had been seen before.
+    again: Vec<Seen>,
+    /// First sightings after one of a later record of the same key.
+    late: Vec<Seen>,
+}
+
+/// `at_least_once`: a record may be at several places, and then only a place is seen again.
+fn walk(view: &[Seen], at_least_once: bool) -> Walk {
+    let mut walk = Walk { known: HashSet::with_capacity(view.len()), again: Vec::new(), late: Vec::new() };
     let mut highest: HashMap<u32, u64> = HashMap::new();
-    let (mut again, mut late) = (Vec::new(), Vec::new());
+    let mut places = HashSet::new();
     for seen in view {
-        if !known.insert(seen.id) {
-            again.push(*seen);
+        let new_place = !at_least_once || places.insert((seen.partition, seen.offset));
+        if !walk.known.insert(seen.id) {
+            if !at_least_once || !new_place {
+                walk.again.push(*seen);
+            }
             continue;
         }
         let top = highest.entry(seen.id.key).or_insert(seen.id.seq);
         if seen.id.seq < *top {
-            late.push(*seen);
+            walk.late.push(*seen);
         }
         *top = seen.id.seq.max(*top);
     }
-    (known, again, late)
+    walk
+}
+
+/// Sightings of what was aborted, by readers or in the log as readers of committed records see it.
+fn aborted(history: &History) -> Vec<Seen> {
+    let aborted = history.transactions.iter().filter(|t| t.end == End::Aborted);
+    let ids: HashSet<RecordId> = aborted.flat_map(|t| t.records.iter().copied()).collect();
+    let sightings = history.consumed.iter().chain(history.stored.iter().flatten());
+    sightings.filter(|seen| ids.contains(&seen.id)).copied().collect()
+}
+
+/// What is missing of transactions of which something is there.
+fn torn(history: &History, there: &HashSet<RecordId>) -> Vec<RecordId> {
+    let mut missing = Vec::new();
+    for transaction in history.transactions.iter().filter(|t| t.end != End::Aborted) {
+        if transaction.records.iter().any(|id| there.contains(id)) {
+            missing.extend(transaction.records.iter().filter(|id| !there.contains(id)));
+        }
+    }
+    missing.sort_unstable();
+    missing
+}
+
+/// Deliveries again of what its group knew to be committed.
+fn reread(history: &History) -> Vec<Seen> {
+    let (mut committed, mut highest) = (HashMap::new(), HashMap::new());
+    let mut commits = history.commits.iter().peekable();
+    let mut faults = Vec::new();
+    for (n, seen) in history.consumed.iter().enumerate() {
+        while let Some(commit) = commits.next_if(|c| c.after <= n) {
+            committed.insert(commit.partition, commit.next);
+        }
+        let again = highest.get(&seen.partition).is_some_and(|top| seen.offset <= *top);
+        if again && committed.get(&seen.partition).is_some_and(|next| seen.offset < *next) {
+            faults.push(*seen);
+        }
+        let top = highest.entry(seen.partition).or_insert(seen.offset);
+        *top = seen.offset.max(*top);
+    }
+    faults
 }
 
 /// Sightings that break "an offset names one record for ever", over all views together.
@@ -169,7 +283,7 @@ fn renamed(history: &History) -> Vec<Seen> {
         let place = (seen.partition, seen.offset);
         let first_name = *names.entry(place).or_insert(seen.id);
         // A copy at another offset than the acknowledged one counts here too, besides being repeated or stored twice.
-        let moved = places.get(&seen.id).is_some_and(|&acknowledged| acknowledged != place);
+        let moved = !history.at_least_once && places.get(&seen.id).is_some_and(|&known| known != place);
         if first_name != seen.id || moved {
             faults.push(*seen);
         }
@@ -178,128 +292,4 @@ fn renamed(history: &History) -> Vec<Seen> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn seen(partition: i32, offset: i64, key: u32, seq: u64) -> Seen {
-        Seen { partition, offset, id: RecordId { key, seq } }
-    }
-
-    /// Two partitions, keys 0 and 1, ten records each, everything as it should be.
-    fn clean() -> History {
-        let all: Vec<Seen> = (0..10).flat_map(|n| [seen(0, n, 0, n as u64), seen(1, n, 1, n as u64)]).collect();
-        History { acknowledged: all.clone(), consumed: all.clone(), stored: Some(all) }
-    }
-
-    #[test]
-    fn a_clean_history_has_no_faults() {
-        let verdict = check(&clean());
-        assert!(verdict.is_clean(), "{verdict}");
-        assert_eq!((verdict.acknowledged, verdict.consumed), (20, 20));
-    }
-
-    #[test]
-    fn an_unacknowledged_record_may_be_there_or_not() {
-        let mut history = clean();
-        history.acknowledged.retain(|s| s.id.seq != 9);
-        assert!(check(&history).is_clean());
-        history.consumed.retain(|s| s.id.seq != 9);
-        assert!(check(&history).is_clean());
-    }
-
-    #[test]
-    fn an_acknowledged_record_that_the_log_lacks_is_lost() {
-        let mut history = clean();
-        history.consumed.remove(4);
-        history.stored.as_mut().unwrap().remove(4);
-        let verdict = check(&history);
-        assert_eq!(verdict, Verdict { lost: vec![seen(0, 2, 0, 2)], ..counts(20, 19) });
-    }
-
-    #[test]
-    fn a_record_lost_after_its_delivery_is_still_lost() {
-        let mut history = clean();
-        history.stored.as_mut().unwrap().remove(4);
-        assert_eq!(check(&history).lost, [seen(0, 2, 0, 2)]);
-    }
-
-    #[test]
-    fn without_a_scan_a_record_not_delivered_is_lost() {
-        let mut history = clean();
-        history.stored = None;
-        history.consumed.remove(5);
-        assert_eq!(check(&history), Verdict { lost: vec![seen(1, 2, 1, 2)], ..counts(20, 19) });
-    }
-
-    #[test]
-    fn a_stored_record_not_delivered_is_skipped() {
-        let mut history = clean();
-        history.consumed.remove(5);
-        assert_eq!(check(&history), Verdict { skipped: vec![seen(1, 2, 1, 2)], ..counts(20, 19) });
-    }
-
-    #[test]
-    fn a_second_delivery_is_a_repeat_and_no_disorder() {
-        let mut history = clean();
-        history.consumed.push(seen(0, 3, 0, 3));
-        assert_eq!(check(&history), Verdict { repeated: vec![seen(0, 3, 0, 3)], ..counts(20, 21) });
-    }
-
-    #[test]
-    fn a_record_appended_twice_is_found_in_the_log_and_by_the_consumer() {
-        let mut history = clean();
-        history.consumed.push(seen(0, 10, 0, 3));
-        history.stored.as_mut().unwrap().push(seen(0, 10, 0, 3));
-        let twice = vec![seen(0, 10, 0, 3)];
-        let expected =
-            Verdict { repeated: twice.clone(), stored_twice: twice.clone(), renamed: twice, ..counts(20, 21) };
-        assert_eq!(check(&history), expected);
-    }
-
-    #[test]
-    fn swapped_deliveries_of_one_key_are_out_of_order() {
-        let mut history = clean();
-        history.consumed.swap(4, 6);
-        assert_eq!(check(&history), Verdict { out_of_order: vec![seen(0, 2, 0, 2)], ..counts(20, 20) });
-    }
-
-    #[test]
-    fn swapped_deliveries_of_two_keys_are_fine() {
-        let mut history = clean();
-        history.consumed.swap(4, 5);
-        assert!(check(&history).is_clean());
-    }
-
-    #[test]
-    fn an_offset_that_names_two_records_is_renamed() {
-        let mut history = clean();
-        // Read at offset 10 before a failover lost it; another record got the offset.
-        history.consumed.insert(0, seen(0, 10, 0, 77));
-        history.acknowledged.push(seen(0, 10, 0, 10));
-        history.consumed.push(seen(0, 10, 0, 10));
-        history.stored.as_mut().unwrap().push(seen(0, 10, 0, 10));
-        assert!(check(&history).renamed.contains(&seen(0, 10, 0, 77)));
-    }
-
-    #[test]
-    fn a_record_read_at_another_offset_than_acknowledged_is_renamed() {
-        let mut history = clean();
-        history.stored = None;
-        let moved = history.consumed.iter_mut().find(|s| **s == seen(1, 9, 1, 9)).unwrap();
-        moved.offset = 12;
-        assert_eq!(check(&history), Verdict { renamed: vec![seen(1, 12, 1, 9)], ..counts(20, 20) });
-    }
-
-    #[test]
-    fn an_acknowledgement_without_an_offset_names_no_place() {
-        let mut history = clean();
-        history.acknowledged[4].offset = -1001;
-        assert!(check(&history).is_clean());
-        history.stored.as_mut().unwrap().remove(4);
-        assert_eq!(check(&history).lost.len(), 1, "it is an acknowledgement all the same");
-    }
-
-    fn counts(acknowledged: usize, consumed: usize) -> Verdict {
-        Verdict { acknowledged, consumed, ..Verdict::default() }
-    }
-}
+mod tests;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use kafka_protocol::messages::{ConsumerGroupHeartbeatRequest, GroupId, TopicName};
 use kafka_protocol::protocol::StrBytes;
 
-use super::{At, HEAR_ALL, Part, Parts, SESSION, owned};
+use super::{ASKS, At, HEAR_ALL, Part, Parts, SESSION, owned};
 use crate::model::Generation;
 
 /// KIP-848 groups remembered.
@@ -198,6 +198,11 @@ impl Member {
     pub(super) fn if_unanswered(&mut self) -> Option<Subscription> {
         let before = std::mem::replace(&mut self.unanswered, true);
         self.subscription.clone().filter(|_| before)
+    }
+
+    /// It is to say all about itself, and has not done so yet.
+    pub(super) fn is_asked(&self) -> bool {
+        self.subscription.is_none() && !self.gone && self.asks <= ASKS
     }
 
     pub(super) fn instance(&self) -> Option<&str> {

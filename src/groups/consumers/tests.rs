@@ -232,14 +232,19 @@ fn members_that_died_before_the_cutover_are_not_joined_and_those_that_leave_mean
 fn an_empty_memory_asks_for_all_and_waits_for_the_others() {
     let mut all = Consumers::new(at(0));
     let old = member_epoch_out(3, 7);
-    assert_eq!(all.epoch("g", "a", old, 4, at(100)), Epoch::Later, "nothing is known of it");
+    assert_eq!(all.epoch("g", "a", old, 4, at(100)), Epoch::Outside, "nobody can have joined yet");
+    assert_eq!(all.epoch("g", "a", 7, 4, at(100)), Epoch::Native, "a classic member's?");
     assert_eq!(all.beat(&short("a", old), 4, at(200)), Beat::Refuse(ASK_FOR_ALL));
+    assert_eq!(all.epoch("g", "a", 7, 4, at(200)), Epoch::Outside, "it is not");
     assert_eq!(all.beat(&full("a", old, &[0, 1]), 4, at(300)), Beat::GoOn);
+    assert_eq!(all.epoch("g", "a", old, 4, at(300)), Epoch::Outside);
     assert_eq!(all.due("g", 4, at(300)), None, "others may be there that nobody knows");
     assert_eq!(all.beat(&full("b", old, &[2]), 4, at(5000)), Beat::GoOn);
     assert_eq!(all.held("g"), parts(&[0, 1, 2]));
     assert_eq!(all.due("g", 4, at(100) + HEAR_ALL).map(|due| due.len()), Some(2));
     assert_eq!(all.beat(&full("late", old, &[3]), 4, at(7000)), Beat::Refuse(FENCED), "others may have its partitions");
+    assert_eq!(all.epoch("g", "a", old, 4, at(7000)), Epoch::Wait);
+    assert_eq!(all.epoch("g", "late", old, 4, at(7000)), Epoch::Later);
     // One that says nothing about itself.
     let mut all = Consumers::new(at(0));
     for want in [ASK_FOR_ALL, ASK_FOR_ALL, FENCED] {
@@ -253,6 +258,25 @@ fn an_empty_memory_asks_for_all_and_waits_for_the_others() {
     assert_eq!(all.beat(&full("b", 7, &[1]), 0, at(400)), Beat::Native);
     assert_eq!(all.answered(&full("b", 7, &[1]), "b", 0, ok(7, Some(&[1])), at(400)), Shown::default());
     assert_eq!(all.beat(&short("b", 7), 0, at(500)), Beat::Native);
+}
+
+#[test]
+fn who_was_asked_is_waited_for_as_long_again_and_no_longer() {
+    let old = member_epoch_out(3, 7);
+    let grown = || {
+        let mut all = Consumers::new(at(0));
+        assert_eq!(all.beat(&full("a", old, &[0]), 4, at(100)), Beat::GoOn);
+        assert_eq!(all.beat(&short("b", old), 4, at(5000)), Beat::Refuse(ASK_FOR_ALL));
+        assert_eq!(all.due("g", 4, at(100) + HEAR_ALL), None, "it is on its way");
+        assert_eq!(all.epoch("g", "a", old, 4, at(9000)), Epoch::Outside);
+        all
+    };
+    let mut all = grown();
+    assert_eq!(all.beat(&full("b", old, &[1]), 4, at(9500)), Beat::GoOn);
+    assert_eq!(all.due("g", 4, at(9500)).map(|due| due.len()), Some(2));
+    let mut all = grown();
+    assert_eq!(all.due("g", 4, at(99) + 2 * HEAR_ALL), None);
+    assert_eq!(all.due("g", 4, at(100) + 2 * HEAR_ALL).map(|due| due.len()), Some(1), "it has died");
 }
 
 #[test]

@@ -45,6 +45,10 @@ impl Stream {
             None if self.partition.in_sync() => return false,
             None => {}
         }
+        // Who could read the standby alone would have to go by what its state topic says.
+        if !self.direction.store.is_level(self.direction.to()) {
+            return true;
+        }
         let reached = |(goal, since): (i64, Instant)| next >= goal && since.elapsed() <= CAUGHT_UP;
         if (next >= end || self.back.mark.is_some_and(reached)) && self.standby_answers().await {
             self.partition.set_in_sync(true);

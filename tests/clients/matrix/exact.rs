@@ -34,7 +34,7 @@ pub fn judge(kind: Kind, told: &Told, input: Vec<Seen>, output: Vec<Seen>, windo
     note("in the output without a cause in the input", got_out.difference(&put_in).count());
 
     let against = |acknowledged: Vec<Seen>, reader, log: &[Seen]| {
-        check(&History { acknowledged, consumed: seen(reader), stored: Some(log.to_vec()) })
+        check(&History { acknowledged, consumed: seen(reader), stored: Some(log.to_vec()), ..History::default() })
     };
     // The producer's word and, in transactions, the processor's, which gives it when its transaction is committed; a
     // stream processor does not tell.

@@ -107,8 +107,12 @@ impl Judgement {
 /// `stored`: the whole log at the end, each partition in offset order.
 pub fn judge(told: &Told, stored: Vec<Seen>, windows: &[Window]) -> Judgement {
     let seen = |role| told.of(role).iter().map(|s| s.seen).collect::<Vec<_>>();
-    let history =
-        |reader| History { acknowledged: seen(Role::Producer), consumed: seen(reader), stored: Some(stored.clone()) };
+    let history = |reader| History {
+        acknowledged: seen(Role::Producer),
+        consumed: seen(reader),
+        stored: Some(stored.clone()),
+        ..History::default()
+    };
     let (group, assigned) = (check(&history(Role::Group)), check(&history(Role::Assigned)));
     Judgement {
         version: told.version.clone(),

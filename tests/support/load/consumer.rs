@@ -8,7 +8,7 @@ use rdkafka::ClientContext;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, Rebalance};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::Message;
-use rdkafka::topic_partition_list::TopicPartitionList;
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::observe::Observed;
 use super::{Commit, LoadSpec, decode_value};
@@ -17,6 +17,7 @@ use crate::support::client;
 
 /// How soon a member notices that it is to stop.
 const POLL: Duration = Duration::from_millis(50);
+const METADATA: Duration = Duration::from_secs(30);
 /// Records between two commits of an application that commits by itself.
 const MANUAL_EVERY: u64 = 100;
 
@@ -39,9 +40,14 @@ impl ConsumerContext for Member {
         }
     }
 
-    fn commit_callback(&self, result: KafkaResult<()>, _offsets: &TopicPartitionList) {
+    fn commit_callback(&self, result: KafkaResult<()>, offsets: &TopicPartitionList) {
         if let Err(error) = result {
-            self.note(&error);
+            return self.note(&error);
+        }
+        for element in offsets.elements() {
+            if let (Ok(()), Offset::Offset(next)) = (element.error(), element.offset()) {
+                self.observed.committed(element.partition(), next);
+            }
         }
     }
 }
@@ -69,7 +75,7 @@ pub(super) fn start(n: usize, spec: Arc<LoadSpec>, observed: Arc<Observed>) -> J
     config.set("client.id", &who).set("group.id", &spec.group).set("auto.offset.reset", "earliest");
     match spec.commit {
         Commit::Auto(interval) => config.set("auto.commit.interval.ms", interval.as_millis().to_string()),
-        Commit::Manual => config.set("enable.auto.commit", "false"),
+        Commit::Manual | Commit::Assigned => config.set("enable.auto.commit", "false"),
     };
     for (key, value) in &spec.consumer_config {
         config.set(key, value.replace("{n}", &n.to_string()));
@@ -77,7 +83,11 @@ pub(super) fn start(n: usize, spec: Arc<LoadSpec>, observed: Arc<Observed>) -> J
     let manual = spec.commit == Commit::Manual;
     let context = Member { who: who.clone(), manual, observed: observed.clone() };
     let consumer: BaseConsumer<Member> = config.create_with_context(context).unwrap_or_else(|e| panic!("{who}: {e}"));
-    consumer.subscribe(&[&spec.topic]).unwrap_or_else(|e| panic!("{who}: {e}"));
+    match spec.commit {
+        Commit::Assigned => assign_all(&consumer, &spec.topic),
+        _ => consumer.subscribe(&[&spec.topic]),
+    }
+    .unwrap_or_else(|e| panic!("{who}: {e}"));
     thread::Builder::new()
         .name(who.clone())
         .spawn(move || {
@@ -88,6 +98,15 @@ pub(super) fn start(n: usize, spec: Arc<LoadSpec>, observed: Arc<Observed>) -> J
             }
         })
         .expect("a thread starts")
+}
+
+fn assign_all(consumer: &BaseConsumer<Member>, topic: &str) -> KafkaResult<()> {
+    let metadata = consumer.fetch_metadata(Some(topic), METADATA)?;
+    let mut all = TopicPartitionList::new();
+    for partition in metadata.topics().iter().flat_map(|t| t.partitions()) {
+        all.add_partition_offset(topic, partition.id(), Offset::Beginning)?;
+    }
+    consumer.assign(&all)
 }
 
 fn read(who: &str, observed: &Observed, consumer: &BaseConsumer<Member>, manual: bool) {

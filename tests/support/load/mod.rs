@@ -4,6 +4,7 @@
 mod consumer;
 mod observe;
 mod producer;
+mod transactions;
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -34,6 +35,8 @@ pub struct LoadSpec {
     pub consumers: usize,
     pub group: String,
     pub commit: Commit,
+    /// The producers write in transactions, every fifth of which they abort.
+    pub transactional: bool,
     /// librdkafka properties that win over the rig's own; `{n}` in a consumer's is its number.
     pub producer_config: Vec<(String, String)>,
     pub consumer_config: Vec<(String, String)>,
@@ -46,6 +49,8 @@ pub enum Commit {
     Auto(Duration),
     /// The application: not waiting after every hundred records, waiting at a rebalance and at the end.
     Manual,
+    /// Nobody: the one consumer is in no group and reads all partitions from the start.
+    Assigned,
 }
 
 impl LoadSpec {
@@ -61,6 +66,7 @@ impl LoadSpec {
             consumers: 2,
             group: format!("{topic}-group"),
             commit: Commit::Auto(Duration::from_secs(1)),
+            transactional: false,
             producer_config: Vec::new(),
             consumer_config: Vec::new(),
         }
@@ -102,7 +108,8 @@ impl Load {
         let observed = Arc::new(Observed::new());
         let spec = Arc::new(spec);
         let consumers = (0..spec.consumers).map(|n| consumer::start(n, spec.clone(), observed.clone())).collect();
-        let producers = (0..spec.producers.len()).map(|n| producer::start(n, spec.clone(), observed.clone())).collect();
+        let start = if spec.transactional { transactions::start } else { producer::start };
+        let producers = (0..spec.producers.len()).map(|n| start(n, spec.clone(), observed.clone())).collect();
         Self { observed, producers, consumers }
     }
 
@@ -140,6 +147,15 @@ impl Load {
         self.observed.stop_producing(drain);
         for producer in self.producers.drain(..) {
             producer.join().expect("a producer thread ends well");
+        }
+    }
+
+    /// Gives the consumers of a load without producers up to `deadline` to read everything that those of `writers` were
+    /// acknowledged. Whether they have is seen by the checker.
+    pub fn read_all_of(&self, writers: &Load, deadline: Duration) {
+        let start = Instant::now();
+        while start.elapsed() < deadline && !self.observed.has_read_all_of(&writers.observed) {
+            std::thread::sleep(Duration::from_millis(20));
         }
     }
 

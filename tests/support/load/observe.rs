@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use super::Outcome;
-use crate::support::checker::{History, Seen};
+use crate::support::checker::{Commit, History, Seen, Transaction};
 use kafka_standby::admin::types::UtcMillis;
 
 /// Something that a client reported.
@@ -37,6 +37,8 @@ pub(super) struct Observed {
     sent: AtomicU64,
     acknowledged: Mutex<Side>,
     consumed: Mutex<Side>,
+    commits: Mutex<Vec<Commit>>,
+    transactions: Mutex<Vec<Transaction>>,
     errors: Mutex<Vec<(bool, ClientError)>>,
 }
 
@@ -113,6 +115,8 @@ impl Observed {
             sent: AtomicU64::new(0),
             acknowledged: Mutex::default(),
             consumed: Mutex::default(),
+            commits: Mutex::default(),
+            transactions: Mutex::default(),
             errors: Mutex::default(),
         }
     }
@@ -163,6 +167,16 @@ impl Observed {
         consumed.add(seen);
     }
 
+    /// A group was told that this is its committed offset.
+    pub fn committed(&self, partition: i32, next: i64) {
+        let after = locked(&self.consumed).seen.len();
+        locked(&self.commits).push(Commit { partition, next, after });
+    }
+
+    pub fn transaction(&self, transaction: Transaction) {
+        locked(&self.transactions).push(transaction);
+    }
+
     /// Takes note of an error. `final_word`: the client has given up on something.
     pub fn error(&self, who: &str, error: &KafkaError, text: &str, final_word: bool) {
         let retried = !final_word && error.rdkafka_error_code().is_some_and(is_retried);
@@ -189,7 +203,11 @@ impl Observed {
 
     /// Whether the consumers have read each partition up to its highest acknowledged offset.
     pub fn is_caught_up(&self) -> bool {
-        let acknowledged = locked(&self.acknowledged).highest.clone();
+        self.has_read_all_of(self)
+    }
+
+    pub fn has_read_all_of(&self, writers: &Observed) -> bool {
+        let acknowledged = locked(&writers.acknowledged).highest.clone();
         let consumed = locked(&self.consumed);
         acknowledged.iter().all(|(partition, goal)| consumed.highest.get(partition).is_some_and(|at| at >= goal))
     }
@@ -211,7 +229,13 @@ impl Observed {
         let acknowledged = locked(&self.acknowledged);
         let consumed = locked(&self.consumed);
         Outcome {
-            history: History { acknowledged: acknowledged.seen.clone(), consumed: consumed.seen.clone(), stored: None },
+            history: History {
+                acknowledged: acknowledged.seen.clone(),
+                consumed: consumed.seen.clone(),
+                transactions: locked(&self.transactions).clone(),
+                commits: locked(&self.commits).clone(),
+                ..History::default()
+            },
             errors: self.errors(false),
             notices: self.errors(true),
             longest_producer_stall: acknowledged.longest,

@@ -72,21 +72,31 @@ pub(super) fn start(n: usize, spec: Arc<LoadSpec>, observed: Arc<Observed>) -> J
 
 fn write(n: usize, spec: &LoadSpec, observed: &Observed, producer: &ThreadedProducer<Deliveries>) {
     let start = Instant::now();
-    let keys = u64::from(spec.keys_per_producer);
     for count in 0_u64.. {
-        let due = start + Duration::from_secs_f64(count as f64 / f64::from(spec.records_per_second));
-        while observed.is_producing() {
-            let early = due.saturating_duration_since(Instant::now());
-            if early.is_zero() {
-                break;
-            }
-            thread::sleep(early.min(PAUSE));
-        }
-        let id = RecordId { key: n as u32 * KEYS_PER_PRODUCER + (count % keys) as u32, seq: count / keys };
+        wait_for_turn(start, count, spec, observed);
+        let id = numbered(n, count, spec);
         if !send(spec, observed, producer, id) {
             return;
         }
     }
+}
+
+/// Waits until record `count` is due, or the load is to stop.
+pub(super) fn wait_for_turn(start: Instant, count: u64, spec: &LoadSpec, observed: &Observed) {
+    let due = start + Duration::from_secs_f64(count as f64 / f64::from(spec.records_per_second));
+    while observed.is_producing() {
+        let early = due.saturating_duration_since(Instant::now());
+        if early.is_zero() {
+            break;
+        }
+        thread::sleep(early.min(PAUSE));
+    }
+}
+
+/// The name of a producer's record `count`: its keys take turns.
+pub(super) fn numbered(n: usize, count: u64, spec: &LoadSpec) -> RecordId {
+    let keys = u64::from(spec.keys_per_producer);
+    RecordId { key: n as u32 * KEYS_PER_PRODUCER + (count % keys) as u32, seq: count / keys }
 }
 
 /// Whether it was queued; not when the load is to stop before there is room.
