@@ -1,7 +1,7 @@
 //! The streams: one task per partition copies the active cluster's log to the standby.
 //!
 //! `topics` keeps the standby's topics like the active cluster's, `incarnation` forgets what is known of one that another
-//! has replaced, `partition` is the stream of one partition, `writer`
+//! has replaced, `truncation` finds that the active cluster has lost the end of a log, `partition` is the stream of one partition, `writer`
 //! shares produce requests between streams, `poll` finds what bypassed the proxy, `verify` compares the two clusters.
 
 mod incarnation;
@@ -10,6 +10,7 @@ mod partition;
 mod poll;
 mod recall;
 mod topics;
+mod truncation;
 mod writer;
 
 pub use recall::recall;
@@ -100,6 +101,11 @@ impl Streams {
 
     pub fn direction(&self) -> &Arc<Direction> {
         &self.direction
+    }
+
+    /// Looks whether the active cluster's log of a partition still is the one that was seen.
+    pub async fn check_log(&self, partition: &Arc<Partition>) -> Result<(), String> {
+        truncation::look_at(&self.direction, partition).await
     }
 
     /// Starts the stream of every partition that is to be copied and has none yet. Those of deleted topics end by themselves.

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
+use parking_lot::RwLockReadGuard;
 use tokio::sync::{OwnedRwLockReadGuard, oneshot};
 use tokio::time::Instant;
 
@@ -21,7 +22,7 @@ use super::open::{Begin, OpenError, Opened, open};
 use super::writer::Outcome;
 use crate::admin::metrics::{self, TeeResult};
 use crate::catalog::{Partition, StreamState};
-use crate::offsets::{OffsetMap, Run};
+use crate::offsets::{OffsetMap, PartitionOffsets, Run};
 use crate::records::Batches;
 use crate::state::records::RUNS_PER_RECORD;
 use crate::stream::{Append, Cursor, Plan, Stamp, StampState, apply_breaks, plan, plan_teed};
@@ -60,6 +61,8 @@ struct Stream {
     stamp: StampState,
     /// Which topic of the standby this stream knows as the copy, see [`Partition::copy`].
     copy: u32,
+    /// Which log of the active cluster it knows, see [`Partition::log_number`].
+    log: u32,
     back: Return,
     behind: Behind,
 }
@@ -69,7 +72,7 @@ pub async fn run(direction: Arc<Direction>, partition: Arc<Partition>) {
     let mut pause = RETRY_WAIT.0;
     while !partition.is_retired() {
         partition.take_standby_seen();
-        let copy = *partition.copy.read().await;
+        let (copy, log) = (*partition.copy.read().await, partition.log_number());
         match open(&direction, &partition).await {
             Ok(Opened { cursor, stamp, begin }) => {
                 pause = RETRY_WAIT.0;
@@ -79,6 +82,7 @@ pub async fn run(direction: Arc<Direction>, partition: Arc<Partition>) {
                     cursor,
                     stamp,
                     copy,
+                    log,
                     back: Return::default(),
                     behind: Behind::default(),
                 };
@@ -125,6 +129,7 @@ fn is_older_duplicate(produced: &ProducedPartition, expected: i64) -> bool {
 }
 
 const STOPPING: &str = "the stream is stopping";
+const NEW_LEADER: &str = "the active cluster's log has a new leader";
 
 /// By which the standby's answer to one append comes.
 type Answer = oneshot::Receiver<Outcome>;
@@ -145,6 +150,9 @@ impl Stream {
         loop {
             if self.partition.is_retired() {
                 return Stop::Reopen("the topic is gone".into());
+            }
+            if self.partition.log_number() != self.log {
+                return Stop::Reopen(NEW_LEADER.into());
             }
             let next = self.cursor.active_next;
             let (teed, first, end) = self.partition.with_tee(|t| (t.take(next), t.first(), t.seen_end()));
@@ -204,10 +212,19 @@ impl Stream {
         self.partition.set_state(StreamState::Tee);
     }
 
+    /// The maps, as long as the active cluster's log is the one that the stream knows.
+    fn offsets(&self) -> Result<RwLockReadGuard<'_, PartitionOffsets>, Stop> {
+        let offsets = self.partition.offsets.read();
+        match self.partition.log_number() == self.log {
+            true => Ok(offsets),
+            false => Err(Stop::Reopen(NEW_LEADER.into())),
+        }
+    }
+
     /// Copies consecutive batches of the tee.
     async fn teed(&mut self, batches: Vec<Bytes>) -> Result<(), Stop> {
         let plan = {
-            let offsets = self.partition.offsets.read();
+            let offsets = self.offsets()?;
             plan_teed(batches, self.cursor, offsets.map(self.direction.from), offsets.map(self.direction.to()))
         };
         match plan {
@@ -246,7 +263,7 @@ impl Stream {
         }
         self.partition.advance(|p| p.active_end = p.active_end.max(part.high_watermark));
         let plan = {
-            let offsets = self.partition.offsets.read();
+            let offsets = self.offsets()?;
             let (from, to) = (offsets.map(self.direction.from), offsets.map(self.direction.to()));
             plan(Batches::new(part.records), part.aborted, self.cursor, from, to)
         };
@@ -408,13 +425,15 @@ impl Stream {
     }
 
     fn publish(&self) {
+        // The lock is kept: what holds of one log of the active cluster is not to be said of the next.
+        let Ok(offsets) = self.offsets() else { return };
         let Cursor { active_next, standby_end } = self.cursor;
-        let logical = self.partition.offsets.read().map(self.direction.from).position_out(active_next);
-        self.partition.crossed(logical);
+        self.partition.crossed(offsets.map(self.direction.from).position_out(active_next));
         self.partition.advance(|p| {
             p.replicated = active_next;
             p.standby_end = standby_end;
             p.active_end = p.active_end.max(active_next);
         });
+        self.partition.set_watched();
     }
 }

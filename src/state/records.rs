@@ -51,6 +51,8 @@ pub enum Key {
         topic: String,
         partition: i32,
         generation: Generation,
+        /// Where it begins, for one that no cutover left behind.
+        from: Option<i64>,
     },
     /// A transactional id, which may hold any character, `/` too.
     Transaction {
@@ -70,8 +72,9 @@ impl Key {
             Key::InSync { topic, partition } => format!("in-sync/{topic}/{partition}"),
             Key::Stamped { topic, partition } => format!("stamped/{topic}/{partition}"),
             Key::Report { generation } => format!("report/{generation}"),
-            Key::Divergence { cluster, topic, partition, generation } => {
-                format!("divergence/{cluster}/{topic}/{partition}/{generation}")
+            Key::Divergence { cluster, topic, partition, generation, from } => {
+                let from = from.map_or_else(String::new, |from| format!("/{from}"));
+                format!("divergence/{cluster}/{topic}/{partition}/{generation}{from}")
             }
             Key::Transaction { id } => format!("txn/{id}"),
         }
@@ -105,6 +108,7 @@ impl Key {
                 topic: next()?,
                 partition: next()?.parse().ok()?,
                 generation: next()?.parse().ok()?,
+                from: next().map(|from| from.parse()).transpose().ok()?,
             },
             _ => return None,
         };
@@ -238,7 +242,8 @@ pub enum Handling {
     Discarded,
 }
 
-/// A masked range that is dealt with (`Key::Divergence` names it by the generation whose cutover left it behind). While it is
+/// A masked range that is dealt with (`Key::Divergence` names it by the generation whose cutover left it behind, or in which
+/// the active cluster lost it, and where it begins). While it is
 /// re-injected this is the place to go on from: everything below `next` is stored on the active cluster for certain.
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
 pub struct DivergenceRecord {
@@ -280,7 +285,8 @@ mod tests {
             Key::InSync { topic: t(), partition: 0 },
             Key::Stamped { topic: t(), partition: 2 },
             Key::Report { generation: 7 },
-            Key::Divergence { cluster: "east".into(), topic: t(), partition: 3, generation: 7 },
+            Key::Divergence { cluster: "east".into(), topic: t(), partition: 3, generation: 7, from: None },
+            Key::Divergence { cluster: "west".into(), topic: t(), partition: 3, generation: 7, from: Some(90) },
             Key::Transaction { id: "app/0_1 \u{e9}".into() },
         ] {
             assert_eq!(Key::decode(&key.encode()), Some(key));

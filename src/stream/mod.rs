@@ -2,11 +2,13 @@
 //! duplicates the proxy answers itself. No I/O.
 
 mod duplicates;
+mod lineage;
 mod plan;
 mod ranges;
 mod tee;
 
 pub use duplicates::{DuplicateWindow, Seen};
+pub use lineage::{Change, Lineage, Look};
 pub use plan::{Append, Cursor, Plan, PlanError, Stamp, StampState, apply_breaks, plan, plan_teed, seen};
 pub use ranges::Ranges;
 pub use tee::{TeeBuffer, TeeItem};

@@ -32,6 +32,7 @@ mod support;
 mod three_brokers;
 mod tools;
 mod transactions;
+mod truncation;
 mod upstream;
 mod verify;
 mod versions;
