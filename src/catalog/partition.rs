@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use crate::config::TeeMode;
 use crate::model::TopicPartition;
 use crate::offsets::PartitionOffsets;
-use crate::stream::{DuplicateWindow, Lineage, Ranges, TeeBuffer, TeeItem};
+use crate::stream::{Bypass, DuplicateWindow, Lineage, Ranges, TeeBuffer, TeeItem};
 
 /// How far the stream of a partition has come, in offsets of the active cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -143,6 +143,8 @@ pub struct Partition {
     holes: Mutex<Vec<(i64, i64)>>,
     /// Logical ranges that clients have seen and the active cluster has lost.
     truncations: Mutex<Vec<(i64, i64)>>,
+    /// Batches of writers that go around the proxy.
+    pub bypass: Mutex<Bypass>,
     /// The active cluster's log as it was seen.
     pub lineage: Mutex<Lineage>,
     /// Held while it is found out, and stored, whether the active cluster's log still is the one that was seen.
@@ -180,6 +182,7 @@ impl Partition {
             copy: Arc::default(),
             holes: Mutex::default(),
             truncations: Mutex::default(),
+            bypass: Mutex::default(),
             lineage: Mutex::default(),
             log_check: tokio::sync::Mutex::default(),
             logs: AtomicU32::new(0),
@@ -246,6 +249,7 @@ impl Partition {
         self.crossed.store(logical, Ordering::Release);
         self.stamped.store(false, Ordering::Release);
         *self.lineage.lock() = Lineage::default();
+        self.bypass.lock().restart();
         self.watched.store(true, Ordering::Release);
         self.restart_stream();
     }

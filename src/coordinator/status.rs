@@ -127,7 +127,7 @@ fn partition_status(partition: &Partition, active: ClusterIx) -> PartitionStatus
         lag_records: u64::try_from(lag).unwrap_or(0),
         lag_bytes: teed as u64,
         lag_seconds: if behind { (now - level_at).max(0) as f64 / 1e3 } else { 0.0 },
-        bypass_batches: 0,
+        bypass_batches: partition.bypass.lock().counted(),
         holes: partition.holes(),
         truncations: partition.truncations(),
         detail: match state {

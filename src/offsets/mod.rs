@@ -101,6 +101,18 @@ impl PartitionOffsets {
         lost::lost(self.map(active), &copy, self.cuts.last().map_or(0, |&(_, logical)| logical))
     }
 
+    /// Forgets runs of both maps that lie below the starts of both clusters' logs, `together` at a time. `true`: there were some.
+    pub fn forget_below(&mut self, starts: [i64; 2], together: usize) -> bool {
+        let before = ClusterIx::BOTH.map(|c| self.map(c).forgotten());
+        let logical = |c: ClusterIx| self.map(c).position_out(starts[c.ix()]);
+        let floor = ClusterIx::BOTH.into_iter().filter(|&c| !self.map(c).is_empty()).map(logical).min().unwrap_or(0);
+        for cluster in ClusterIx::BOTH {
+            let start = self.map(cluster).position_in(floor);
+            self.map_mut(cluster).forget_below(start, together);
+        }
+        before != ClusterIx::BOTH.map(|c| self.map(c).forgotten())
+    }
+
     /// Where the last cutover left `cluster`, if it was the one that it retired.
     pub fn retired(&self, cluster: ClusterIx) -> Option<Retired> {
         self.retired.last().copied().filter(|r| r.cluster == cluster)
@@ -178,6 +190,24 @@ mod tests {
         assert_eq!(p.map(WEST).to_logical(60), None);
         assert_eq!(p.map(WEST).to_logical(95), Some(105));
         assert_eq!(p.generation_at(65), 0);
+    }
+
+    #[test]
+    fn what_one_cluster_still_has_is_not_forgotten_on_the_other() {
+        let mut p = PartitionOffsets::born(EAST, 0);
+        for n in 0..10 {
+            // A marker behind every four records.
+            p.map_mut(WEST).close_at_cluster(4 * n);
+            p.map_mut(WEST).append(5 * n, 4 * n, Run::OPEN);
+        }
+        assert!(!p.clone().forget_below([0, 40], 2), "east has all of it");
+        assert!(!p.clone().forget_below([50, 0], 2), "west has");
+        let whole = p.clone();
+        // East begins in the seventh run (logical 32), west in the eighth.
+        assert!(p.forget_below([32, 30], 2));
+        assert_eq!((p.map(WEST).forgotten(), p.map(WEST).runs()), (4, &whole.map(WEST).runs()[4..]));
+        assert!(p.map(EAST).is_identity());
+        assert!(!p.forget_below([32, 30], 2));
     }
 
     #[test]

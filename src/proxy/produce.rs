@@ -248,6 +248,9 @@ impl ProduceContext {
         for entry in &self.entries {
             if let Some((_, partition)) = &entry.partition {
                 partition.kick(0);
+                if let Some((header, _)) = &entry.batch {
+                    partition.bypass.lock().unanswered(header.producer_id);
+                }
             }
         }
     }
@@ -306,6 +309,9 @@ fn stored(view: &View, acks: i16, entry: &Entry, answer: &mut PartitionProduceRe
     let logical = partition.offsets.read().map(view.active).position_out(base);
     let place = (topic, partition, logical, count);
     let copied = topic.mode() != TeeMode::Off;
+    if copied {
+        partition.bypass.lock().own(header.producer_id, base, next);
+    }
     if copied && partition.is_taken(logical, logical + count) {
         // A batch where another one was: a duplicate, one that the stream has fetched already, or the log has lost its end.
         partition.kick(next);

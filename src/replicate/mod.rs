@@ -1,14 +1,16 @@
 //! The streams: one task per partition copies the active cluster's log to the standby.
 //!
 //! `topics` keeps the standby's topics like the active cluster's, `incarnation` forgets what is known of one that another
-//! has replaced, `truncation` finds that the active cluster has lost the end of a log, `partition` is the stream of one partition, `writer`
-//! shares produce requests between streams, `poll` finds what bypassed the proxy, `verify` compares the two clusters.
+//! has replaced, `truncation` finds that the active cluster has lost the end of a log, `partition` is the stream of one
+//! partition, `writer` shares produce requests between streams, `poll` finds what bypassed the proxy, `retention` forgets the
+//! offsets of records that are gone.
 
 mod incarnation;
 mod open;
 mod partition;
 mod poll;
 mod recall;
+mod retention;
 mod topics;
 mod truncation;
 mod writer;
@@ -95,6 +97,7 @@ impl Streams {
         let direction = Arc::new(direction);
         let streams = Arc::new(Streams { direction: direction.clone(), running: Mutex::default(), tasks, stop });
         streams.spawn(poll::run(direction.clone()));
+        streams.spawn(retention::run(direction.clone()));
         streams.spawn(poll::watch_copies(direction));
         streams
     }

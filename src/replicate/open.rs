@@ -64,6 +64,7 @@ pub async fn open(direction: &Direction, partition: &Partition) -> Result<Opened
     let (stamp, active) = tokio::join!(stamp(direction, tp), active_log(direction, tp));
     let stamp = stamp?;
     let (active, epoch) = active.map_err(|e| OpenError::NotYet(format!("active cluster: {e}")))?;
+    partition.bypass.lock().begin(active.end);
     let (standby, epoch_end) = tokio::join!(log(&direction.standby, tp), log_end(&direction.standby, tp));
     let standby = standby.map_err(|e| OpenError::NotYet(format!("standby: {e}")))?;
     let epoch_end = epoch_end.map_err(OpenError::NotYet)?;

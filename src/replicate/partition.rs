@@ -3,6 +3,7 @@
 //! own stamp.
 
 mod in_sync;
+mod maps;
 mod pipeline;
 
 use std::sync::Arc;
@@ -17,14 +18,12 @@ use in_sync::Return;
 use pipeline::Behind;
 
 use super::Direction;
-use super::incarnation::map_entries;
 use super::open::{Begin, OpenError, Opened, open};
 use super::writer::Outcome;
 use crate::admin::metrics::{self, TeeResult};
 use crate::catalog::{Partition, StreamState};
 use crate::offsets::{OffsetMap, PartitionOffsets, Run};
 use crate::records::Batches;
-use crate::state::records::RUNS_PER_RECORD;
 use crate::stream::{Append, Cursor, Plan, Stamp, StampState, apply_breaks, plan, plan_teed};
 use crate::upstream::{FetchFrom, FetchOptions, Isolation, ProducedPartition};
 
@@ -128,6 +127,11 @@ fn is_older_duplicate(produced: &ProducedPartition, expected: i64) -> bool {
     produced.base_offset < expected && produced.log_append_time != -1
 }
 
+pub(super) fn now_ms() -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(now.as_millis()).unwrap_or(i64::MAX)
+}
+
 const STOPPING: &str = "the stream is stopping";
 const NEW_LEADER: &str = "the active cluster's log has a new leader";
 
@@ -207,8 +211,7 @@ impl Stream {
 
     /// The stream is level with the active cluster as far as it knows.
     fn level(&self) {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        self.partition.set_level_at_ms(now.as_millis() as i64);
+        self.partition.set_level_at_ms(now_ms());
         self.partition.set_state(StreamState::Tee);
     }
 
@@ -275,6 +278,10 @@ impl Stream {
             return Ok(false);
         }
         self.partition.set_state(StreamState::CatchUp);
+        {
+            let mut bypass = self.partition.bypass.lock();
+            plan.fetched.iter().for_each(|&(id, offset)| bypass.fetched(id, offset, now_ms()));
+        }
         self.execute(plan).await?;
         Ok(true)
     }
@@ -310,28 +317,6 @@ impl Stream {
             self.partition.duplicates.lock().record(producer_id, seen);
         }
         self.publish();
-    }
-
-    /// Changes the standby's map and stores that on the standby itself, as often as it takes: before anything lands there.
-    async fn store_map(&self, change: impl FnOnce(&mut OffsetMap)) {
-        let (to, tp) = (self.direction.to(), &self.partition.tp);
-        let (map, first_changed, runs_before) = {
-            let mut offsets = self.partition.offsets.write();
-            let map = offsets.map_mut(to);
-            let before = map.runs().len();
-            change(map);
-            (map.clone(), before.min(map.runs().len()).saturating_sub(1) / RUNS_PER_RECORD, before)
-        };
-        let store = &self.direction.store;
-        let name = self.direction.standby_name();
-        let entries = || map_entries(store, name, tp, &map, first_changed, runs_before);
-        let mut pause = RETRY_WAIT.0;
-        while let Err(error) = store.write(to, entries()).await {
-            self.partition.set_state(StreamState::Waiting(error.to_string()));
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(RETRY_WAIT.1);
-        }
-        store.write_soon(self.direction.from, entries());
     }
 
     /// Appends one batch where it must land; comes back when it is there.

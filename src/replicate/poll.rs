@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::partition::now_ms;
 use super::{Direction, truncation};
 use crate::catalog::Partition;
 use crate::config::TeeMode;
@@ -84,6 +85,7 @@ async fn standby_is_back(direction: &Direction, partitions: &[Arc<Partition>]) -
 }
 
 fn see(direction: &Direction, partition: &Partition, end: i64) {
+    partition.bypass.lock().settle(partition.progress().replicated, now_ms());
     partition.advance(|p| p.active_end = p.active_end.max(end));
     partition.expose(partition.offsets.read().map(direction.from).position_out(end));
     if partition.progress().replicated < end {

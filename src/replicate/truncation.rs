@@ -15,6 +15,7 @@ use crate::catalog::Partition;
 use crate::divergence::Reader;
 use crate::model::TopicPartition;
 use crate::offsets::OffsetMap;
+use crate::state::MapRecord;
 use crate::stream::{Change, Look, cluster_producer_id, is_client_id, stream_producer_id};
 use crate::upstream::{EpochEnd, LogEnd};
 
@@ -96,7 +97,7 @@ async fn truncate(direction: &Direction, partition: &Partition, at: i64, copied:
     );
     let (store, name) = (&direction.store, &direction.names[from.ix()]);
     let map = partition.offsets.read().map(from).clone();
-    let entries = || map_entries(store, name, tp, &map, 0, judged.runs().len());
+    let entries = || map_entries(store, name, tp, &map, 0, MapRecord::end_part(judged));
     let mut pause = RETRY_WAIT.0;
     while let Err(error) = store.write(from, entries()).await {
         tracing::warn!(%tp, %error, "the end of the log could not be stored");

@@ -2,6 +2,7 @@
 //! dominates the build time.
 
 mod bench;
+mod changes;
 mod clients;
 mod commits;
 mod copy;
