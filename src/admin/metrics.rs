@@ -148,6 +148,12 @@ pub fn stream_bytes(cluster: &str) -> Counter {
     counter!("kafka_standby_stream_bytes_total", "cluster" => cluster.to_owned())
 }
 
+/// Logs of the active cluster that were found cut off below what had been read of them: `log_truncations_total`.
+pub fn log_truncations() -> &'static Counter {
+    static COUNTER: OnceLock<Counter> = OnceLock::new();
+    COUNTER.get_or_init(|| counter!("kafka_standby_log_truncations_total"))
+}
+
 /// `bytes_total{direction}`.
 pub fn bytes(direction: Direction) -> &'static Counter {
     static CLIENT_IN: OnceLock<Counter> = OnceLock::new();
@@ -254,6 +260,7 @@ fn describe() {
     count("kafka_standby_requests_total", "Requests of clients, by how they were dealt with.");
     count("kafka_standby_tee_batches_total", "Batches offered to streams by the tee, by what became of them.");
     count("kafka_standby_stream_bytes_total", "Bytes of batches that streams appended to a standby.");
+    count("kafka_standby_log_truncations_total", "Logs whose end the active cluster has lost.");
     count("kafka_standby_bytes_total", "Bytes read and written.");
     count("kafka_standby_disconnects_total", "Connections closed, by cause.");
     count("kafka_standby_cutovers_total", "Cutovers, by kind and outcome.");

@@ -158,6 +158,9 @@ pub struct PartitionStatus {
     /// Logical ranges (start, end) that the active cluster deleted before they were copied, since this proxy started.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub holes: Vec<(i64, i64)>,
+    /// Logical ranges (start, end) that the active cluster has lost (an unclean leader election), since this proxy started.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub truncations: Vec<(i64, i64)>,
     /// Why the stream waits or is diverged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,

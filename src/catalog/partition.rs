@@ -1,8 +1,10 @@
 //! One partition: the meeting point of client connections (which acknowledge and expose records) and its stream (which
 //! copies them).
 
+mod history;
+
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU32, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
@@ -12,7 +14,7 @@ use tokio::time::Instant;
 use crate::config::TeeMode;
 use crate::model::TopicPartition;
 use crate::offsets::PartitionOffsets;
-use crate::stream::{DuplicateWindow, Ranges, TeeBuffer, TeeItem};
+use crate::stream::{Bypass, DuplicateWindow, Lineage, Ranges, TeeBuffer, TeeItem};
 
 /// How far the stream of a partition has come, in offsets of the active cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,9 +66,6 @@ pub enum InSync {
     /// The standby did not get it in time.
     TimedOut,
 }
-
-/// Holes kept per partition; beyond it the last one is stretched.
-const MAX_HOLES: usize = 100;
 
 const SYNC: u8 = 2;
 const ASYNC: u8 = 1;
@@ -142,6 +141,18 @@ pub struct Partition {
     pub copy: Arc<tokio::sync::RwLock<u32>>,
     /// Logical ranges that the active cluster had deleted before they were copied.
     holes: Mutex<Vec<(i64, i64)>>,
+    /// Logical ranges that clients have seen and the active cluster has lost.
+    truncations: Mutex<Vec<(i64, i64)>>,
+    /// Batches of writers that go around the proxy.
+    pub bypass: Mutex<Bypass>,
+    /// The active cluster's log as it was seen.
+    pub lineage: Mutex<Lineage>,
+    /// Held while it is found out, and stored, whether the active cluster's log still is the one that was seen.
+    pub log_check: tokio::sync::Mutex<()>,
+    /// How often that log may have become another one: a stream that began before must begin anew.
+    logs: AtomicU32,
+    /// A stream has been open in this generation: what clients were shown is known.
+    watched: AtomicBool,
     /// Where the standby's log was last seen to end, by somebody else than the stream; -1 for not since the stream was opened.
     standby_seen: AtomicI64,
     /// Unix ms when the stream was last level with the active cluster.
@@ -170,6 +181,12 @@ impl Partition {
             retired: AtomicBool::new(false),
             copy: Arc::default(),
             holes: Mutex::default(),
+            truncations: Mutex::default(),
+            bypass: Mutex::default(),
+            lineage: Mutex::default(),
+            log_check: tokio::sync::Mutex::default(),
+            logs: AtomicU32::new(0),
+            watched: AtomicBool::new(false),
             standby_seen: AtomicI64::new(-1),
             level_at_ms: AtomicI64::new(0),
         }
@@ -205,6 +222,11 @@ impl Partition {
         }
     }
 
+    /// Is one of these logical offsets known to be another record's already: copied, or acknowledged?
+    pub fn is_taken(&self, logical: i64, logical_end: i64) -> bool {
+        logical < self.crossed.load(Ordering::Acquire) || self.acknowledged.lock().overlaps(logical, logical_end)
+    }
+
     /// The standby has everything below `logical`.
     pub fn crossed(&self, logical: i64) {
         self.crossed.fetch_max(logical, Ordering::AcqRel);
@@ -226,6 +248,9 @@ impl Partition {
         self.acknowledged.lock().forget_below(i64::MAX);
         self.crossed.store(logical, Ordering::Release);
         self.stamped.store(false, Ordering::Release);
+        *self.lineage.lock() = Lineage::default();
+        self.bypass.lock().restart();
+        self.watched.store(true, Ordering::Release);
         self.restart_stream();
     }
 
@@ -352,22 +377,6 @@ impl Partition {
     /// As [`Self::replicated`], with a duration.
     pub async fn replicated_within(&self, active_offset: i64, limit: Duration) -> InSync {
         self.replicated(active_offset, Instant::now() + limit).await
-    }
-
-    /// The active cluster deleted these records (retention, DeleteRecords) before they were copied.
-    pub fn note_hole(&self, logical: i64, logical_end: i64) {
-        let mut holes = self.holes.lock();
-        let full = holes.len() >= MAX_HOLES;
-        match holes.last_mut() {
-            // A stream that is opened again finds the same one.
-            Some(last) if last.0 == logical || last.1 == logical || full => last.1 = last.1.max(logical_end),
-            _ => holes.push((logical, logical_end)),
-        }
-    }
-
-    /// Logical ranges that are missing on the standby, as far as this process has seen.
-    pub fn holes(&self) -> Vec<(i64, i64)> {
-        self.holes.lock().clone()
     }
 
     /// The standby's log was seen to end at `end`, beyond what the stream says; `i64::MAX`: below it.

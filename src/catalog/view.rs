@@ -25,7 +25,12 @@ pub struct View {
 }
 
 impl View {
-    /// True while what clients see and what the active cluster stores is the same for every id, epoch and offset.
+    /// Do clients see records of the partition under other offsets or epochs than the active cluster stores?
+    pub fn renames(&self, partition: &Partition) -> bool {
+        !self.stays(&partition.offsets.read())
+    }
+
+    /// True while what clients see and what the active cluster stores is the same for every id and epoch.
     pub fn is_identity(&self) -> bool {
         self.generation == 0
     }

@@ -229,6 +229,9 @@ pub(super) fn divergence(found: &Divergence) -> String {
         if range.bypass {
             let _ = writeln!(text, "{name}: written to {} after it was retired by a switchover", range.cluster);
         }
+        if range.truncated {
+            let _ = writeln!(text, "{name}: the active cluster has lost these; {} has the copies", range.cluster);
+        }
         if range.undecided_records > 0 {
             let _ = writeln!(text, "{name}: {} records behind an open transaction", range.undecided_records);
         }

@@ -152,10 +152,14 @@ impl Drive<'_> {
         }
     }
 
-    /// What the new active cluster lacks although no client lost it: retention was faster than the copying.
-    fn holes(&self) -> Vec<String> {
-        let told = |p: &Arc<Partition>| Some(format!("{}: {}", p.tp, super::status::holes(&p.holes())?));
-        self.copied().iter().filter_map(told).collect()
+    /// What the new active cluster lacks although no cutover lost it: retention was faster than the copying, or an unclean
+    /// leader election took it.
+    fn gone(&self) -> Vec<String> {
+        let told = |p: &Arc<Partition>| {
+            let told = [super::status::holes(&p.holes()), super::status::truncations(&p.truncations())];
+            told.into_iter().flatten().map(|told| format!("{}: {told}", p.tp)).collect::<Vec<_>>()
+        };
+        self.copied().iter().flat_map(told).collect()
     }
 
     fn copied(&self) -> Vec<Arc<Partition>> {
@@ -216,7 +220,7 @@ impl Drive<'_> {
             lost: self.lost.clone(),
             partitions: partitions.collect(),
             reasons,
-            warnings: self.warnings.iter().cloned().chain(self.holes()).collect(),
+            warnings: self.warnings.iter().cloned().chain(self.gone()).collect(),
         }
     }
 }

@@ -81,7 +81,7 @@ impl Coordinator {
     async fn shown(&self, range: Range) -> Option<DivergentRange> {
         let found = self.tally(&range).await;
         let handled = self.divergences.record(&range.key).is_some();
-        let gone = range.from > range.masked.from && !range.masked.planned;
+        let gone = range.from > range.masked.from && !range.masked.planned && !range.masked.truncated;
         let anything = found.as_ref().map_or(true, Tally::any_records);
         (anything || handled || gone).then(|| self.describe(&range, found))
     }
@@ -119,6 +119,7 @@ impl Coordinator {
                     topic: partition.tp.topic.to_string(),
                     partition: partition.tp.partition,
                     generation: masked.generation,
+                    from: masked.truncated.then_some(masked.from),
                 };
                 let from = masked.from.max(*start).min(end);
                 ranges.push(Range { partition, cluster, masked, key, from, end });
@@ -151,7 +152,7 @@ impl Coordinator {
     }
 
     fn describe(&self, range: &Range, found: Result<Tally, String>) -> DivergentRange {
-        let Masked { generation, planned, from, to, logical } = range.masked;
+        let Masked { generation, planned, truncated, from, to, logical } = range.masked;
         let (tally, detail) = match found {
             Ok(tally) => (tally, None),
             Err(reason) => (Tally::default(), Some(reason)),
@@ -168,6 +169,7 @@ impl Coordinator {
             cluster: self.name(range.cluster).into(),
             generation,
             bypass: planned,
+            truncated,
             from_offset: from,
             to_offset: range.end,
             logical_from: logical,
@@ -193,11 +195,12 @@ impl Coordinator {
         self: &Arc<Self>,
         query: ExportQuery,
     ) -> Result<mpsc::Receiver<Bytes>, ControlError> {
-        let ExportQuery { topic, partition, generation } = query;
+        let ExportQuery { topic, partition, generation, from_offset } = query;
         let one =
             DivergenceRequest { topic: Some(topic.clone()), partition: Some(partition), generation: Some(generation) };
         let (ranges, unreachable) = self.ranges(&one).await;
-        let Some(range) = ranges.into_iter().next() else {
+        let asked = |range: &Range| from_offset.is_none_or(|from| range.masked.from == from);
+        let Some(range) = ranges.into_iter().find(asked) else {
             let missing = format!("{topic}-{partition} has no divergent range of generation {generation}");
             return Err(match unreachable.is_empty() {
                 true => ControlError::NotFound(missing),

@@ -76,6 +76,16 @@ impl House for Coordinator {
         })
     }
 
+    fn check_log<'a>(&'a self, partition: &'a Arc<Partition>) -> Boxed<'a, Result<(), String>> {
+        Box::pin(async move {
+            match self.running().and_then(|r| r.streams.clone()) {
+                Some(streams) => streams.check_log(partition).await,
+                // Without a standby names are the cluster's own.
+                None => Ok(()),
+            }
+        })
+    }
+
     fn topics_changed(&self) -> Boxed<'_, ()> {
         Box::pin(async move {
             let Some(running) = self.running() else { return };

@@ -65,9 +65,8 @@ impl Coordinator {
             } else if p.mode == TeeMode::Sync && !p.in_sync {
                 alarms.push(format!("{name}: sync topic, but the standby is not in sync"));
             }
-            if let Some(holes) = holes(&p.holes) {
-                alarms.push(format!("{name}: {holes}"));
-            }
+            let told = [holes(&p.holes), truncations(&p.truncations)];
+            alarms.extend(told.into_iter().flatten().map(|told| format!("{name}: {told}")));
         }
         alarms
     }
@@ -80,6 +79,16 @@ pub(super) fn holes(holes: &[(i64, i64)]) -> Option<String> {
     Some(format!(
         "the active cluster deleted {offsets} logical offsets, in {first} to {}, before they were copied: the standby lacks \
          them",
+        end - 1
+    ))
+}
+
+/// What the active cluster has lost, in words.
+pub(super) fn truncations(lost: &[(i64, i64)]) -> Option<String> {
+    let (&(first, _), &(_, end)) = (lost.first()?, lost.last()?);
+    Some(format!(
+        "the active cluster has lost records that clients have seen, in the logical offsets {first} to {} (an unclean leader \
+         election?); what had been copied of them is on the standby: `kafka-standby divergence list`",
         end - 1
     ))
 }
@@ -118,8 +127,9 @@ fn partition_status(partition: &Partition, active: ClusterIx) -> PartitionStatus
         lag_records: u64::try_from(lag).unwrap_or(0),
         lag_bytes: teed as u64,
         lag_seconds: if behind { (now - level_at).max(0) as f64 / 1e3 } else { 0.0 },
-        bypass_batches: 0,
+        bypass_batches: partition.bypass.lock().counted(),
         holes: partition.holes(),
+        truncations: partition.truncations(),
         detail: match state {
             StreamState::Waiting(reason) | StreamState::Diverged(reason) => Some(reason),
             _ => None,

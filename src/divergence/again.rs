@@ -23,11 +23,13 @@ pub enum AgainError {
     Batch(#[from] BatchError),
 }
 
-/// The id under which a range is written again: FNV-1a over what names the range.
-pub fn producer_id(cluster: &str, topic: &str, partition: i32, generation: Generation) -> i64 {
+/// The id under which a range is written again: FNV-1a over what names the range (where it begins is part of the name of one
+/// that no cutover left behind).
+pub fn producer_id(cluster: &str, topic: &str, partition: i32, (generation, from): (Generation, Option<i64>)) -> i64 {
     let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
     let names = cluster.bytes().chain([b'/']).chain(topic.bytes()).chain([b'/']);
-    for byte in names.chain(partition.to_be_bytes()).chain(generation.to_be_bytes()) {
+    let from = from.into_iter().flat_map(i64::to_be_bytes);
+    for byte in names.chain(partition.to_be_bytes()).chain(generation.to_be_bytes()).chain(from) {
         hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
     }
     client_producer_id(hash)
@@ -119,14 +121,15 @@ mod tests {
 
     #[test]
     fn ids_are_fixed_and_apart() {
-        let id = producer_id("east", "t", 0, 1);
+        let id = producer_id("east", "t", 0, (1, None));
         assert!(is_client_id(id));
-        assert_eq!(id, producer_id("east", "t", 0, 1));
+        assert_eq!(id, producer_id("east", "t", 0, (1, None)));
         for other in [
-            producer_id("west", "t", 0, 1),
-            producer_id("east", "u", 0, 1),
-            producer_id("east", "t", 1, 1),
-            producer_id("east", "t", 0, 2),
+            producer_id("west", "t", 0, (1, None)),
+            producer_id("east", "u", 0, (1, None)),
+            producer_id("east", "t", 1, (1, None)),
+            producer_id("east", "t", 0, (2, None)),
+            producer_id("east", "t", 0, (1, Some(0))),
         ] {
             assert_ne!(id, other);
         }
@@ -158,7 +161,7 @@ mod tests {
 
     #[test]
     fn the_log_tells_how_far_an_attempt_came() {
-        let id = producer_id("east", "t", 0, 1);
+        let id = producer_id("east", "t", 0, (1, None));
         let under = |producer_id, base_sequence, values: &[&str]| {
             *batch(0, values, Stamp { producer_id, producer_epoch: 0, base_sequence }).header()
         };
@@ -172,7 +175,7 @@ mod tests {
         ] {
             assert_eq!(stored_beyond(&header, id, sequence), want, "{header:?} behind {sequence}");
         }
-        assert_eq!(stored_beyond(&at(10, &["a"]), producer_id("east", "t", 0, 2), 10), None);
+        assert_eq!(stored_beyond(&at(10, &["a"]), producer_id("east", "t", 0, (2, None)), 10), None);
         let later = under(cluster_producer_id(id, 3), 10, &["a"]);
         assert_eq!(stored_beyond(&later, id, 10), Some(1), "in whichever generation it was written");
         assert_eq!(advanced(i32::MAX, 2), 1);

@@ -27,19 +27,26 @@ impl Run {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OffsetMap {
     runs: Vec<Run>,
+    /// Runs in front of these that were forgotten.
+    forgotten: usize,
 }
 
 impl OffsetMap {
     /// The map of a cluster whose offsets are the logical ones.
     pub fn identity() -> Self {
-        OffsetMap { runs: vec![Run { logical: 0, cluster: 0, len: Run::OPEN }] }
+        OffsetMap { runs: vec![Run { logical: 0, cluster: 0, len: Run::OPEN }], forgotten: 0 }
     }
 
     /// Builds a map from stored runs; `None` if they do not rise in both offsets (corrupt or foreign data).
     pub fn from_runs(runs: Vec<Run>) -> Option<Self> {
+        Self::from_runs_behind(0, runs)
+    }
+
+    /// As [`Self::from_runs`], behind so many that were forgotten.
+    pub fn from_runs_behind(forgotten: usize, runs: Vec<Run>) -> Option<Self> {
         let sane = runs.iter().all(|r| r.logical >= 0 && r.cluster >= 0 && r.len > 0)
             && runs.windows(2).all(|w| w[0].logical_end() <= w[1].logical && w[0].cluster_end() <= w[1].cluster);
-        sane.then_some(OffsetMap { runs })
+        sane.then_some(OffsetMap { runs, forgotten })
     }
 
     pub fn runs(&self) -> &[Run] {
@@ -157,11 +164,19 @@ impl OffsetMap {
         self.runs.last().map_or(0, Run::cluster_end)
     }
 
-    /// Forgets runs that lie wholly below cluster offset `start` (retention took their records). The last run stays: it
-    /// says where the log goes on.
-    pub fn forget_below(&mut self, start: i64) {
-        let gone = self.runs.partition_point(|r| r.cluster_end() <= start).min(self.runs.len().saturating_sub(1));
+    /// How many runs in front of [`Self::runs`] were forgotten.
+    pub fn forgotten(&self) -> usize {
+        self.forgotten
+    }
+
+    /// Forgets runs that lie wholly below cluster offset `start` (retention took their records), `together` at a time. The last
+    /// of them stays: it says where the log goes on, or where the names in front of a masked range end.
+    pub fn forget_below(&mut self, start: i64, together: usize) {
+        let below = self.runs.partition_point(|r| r.cluster_end() <= start).min(self.runs.len()).saturating_sub(1);
+        let gone = below - below % together.max(1);
         self.runs.drain(..gone);
+        self.runs.shrink_to(self.runs.len() * 2);
+        self.forgotten += gone;
     }
 }
 
@@ -226,10 +241,15 @@ mod tests {
     #[test]
     fn forgetting_keeps_the_place_where_the_log_goes_on() {
         let mut m = map(&[(0, 0, 3), (5, 3, 4), (20, 7, 1)]);
-        m.forget_below(7);
-        assert_eq!(m.runs(), [Run { logical: 20, cluster: 7, len: 1 }]);
-        m.forget_below(100);
-        assert_eq!(m.logical_end(), 21);
+        m.forget_below(7, 1);
+        assert_eq!(
+            (m.runs(), m.forgotten()),
+            (&[Run { logical: 5, cluster: 3, len: 4 }, Run { logical: 20, cluster: 7, len: 1 }][..], 1)
+        );
+        m.forget_below(100, 2);
+        assert_eq!(m.forgotten(), 1, "not so many at a time");
+        m.forget_below(100, 1);
+        assert_eq!((m.logical_end(), m.runs().len(), m.forgotten()), (21, 1, 2));
     }
 
     #[test]
@@ -286,6 +306,37 @@ mod tests {
                 prop_assert_eq!(m.position_out(c), want);
             }
             prop_assert_eq!(OffsetMap::from_runs(m.runs().to_vec()), Some(m));
+        }
+
+        /// What lies at or above the place below which all was forgotten is what it was; what lies below moves up, never beyond it.
+        #[test]
+        fn forgetting_changes_nothing_that_is_there(
+            gaps in prop::collection::vec((0i64..4, 0i64..4, 1i64..6), 1..40),
+            start in 0i64..200,
+            together in 1usize..5,
+        ) {
+            let (mut l, mut c) = (0, 0);
+            let mut whole = OffsetMap::default();
+            for (gl, gc, n) in gaps {
+                prop_assert!(whole.try_append(l + gl, c + gc, n));
+                (l, c) = (l + gl + n, c + gc + n);
+            }
+            let mut m = whole.clone();
+            m.forget_below(start, together);
+            prop_assert_eq!(m.forgotten() % together, 0);
+            prop_assert_eq!(&whole.runs()[m.forgotten()..], m.runs());
+            prop_assert!(!m.is_empty());
+            let floor = whole.position_out(start);
+            for at in start..=whole.cluster_end() {
+                prop_assert_eq!((m.to_logical(at), m.position_out(at)), (whole.to_logical(at), whole.position_out(at)));
+            }
+            for at in floor..=whole.logical_end() {
+                prop_assert_eq!((m.to_cluster(at), m.position_in(at)), (whole.to_cluster(at), whole.position_in(at)));
+                prop_assert_eq!(m.position_behind(at + 1), whole.position_behind(at + 1));
+            }
+            for at in 0..floor {
+                prop_assert!((whole.position_in(at)..=whole.position_in(floor)).contains(&m.position_in(at)));
+            }
         }
     }
 }

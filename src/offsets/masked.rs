@@ -1,5 +1,6 @@
 //! Masked ranges: what a cluster's log holds behind the place where a cutover retired it, and in front of what was copied
-//! there afterwards. Found from the maps alone: a cluster's map is contiguous in cluster offsets except for them.
+//! there afterwards; and what a copy holds that the active cluster's log has lost (an unclean leader election). Found from
+//! the maps alone: a cluster's map is contiguous in cluster offsets except for them.
 
 use super::{Cut, OffsetMap};
 use crate::model::{ClusterIx, Generation};
@@ -26,9 +27,11 @@ impl Retired {
 /// Records of one cluster without a logical name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Masked {
-    /// The generation that the cutover began which left them behind.
+    /// The generation that the cutover began which left them behind, or in which the active cluster lost them.
     pub generation: Generation,
     pub planned: bool,
+    /// The cluster was the standby; the active one has lost what these are copies of.
+    pub truncated: bool,
     /// Cluster offset of the first.
     pub from: i64,
     /// Cluster offset behind the last; `None`: as far as the log goes, since nothing has been copied behind it yet.
@@ -62,10 +65,22 @@ pub(super) fn ranges(
         found.push(Masked {
             generation: r.generation,
             planned: r.planned,
+            truncated: false,
             from: r.from,
             to,
             logical: named.max(began),
         });
+    }
+    let known = found.len();
+    for pair in map.runs().windows(2) {
+        let [before, after] = pair else { continue };
+        let (from, to) = (before.cluster_end(), after.cluster);
+        let of_cutover = |m: &Masked| m.from < to && m.to.is_none_or(|end| end > from);
+        if from < to && !found.iter().take(known).any(of_cutover) {
+            let generation = cuts.iter().rev().find(|&&(_, logical)| logical <= after.logical).map_or(0, |&(g, _)| g);
+            let logical = before.logical.saturating_add(before.len);
+            found.push(Masked { generation, planned: false, truncated: true, from, to: Some(to), logical });
+        }
     }
     found
 }
@@ -88,14 +103,14 @@ mod tests {
         p.map_mut(WEST).append(0, 0, 150);
         assert!(p.masked(EAST).is_empty());
         p.cut(&cut(1, WEST, 160, 150, 150));
-        let tail = |to| Masked { generation: 1, planned: false, from: 150, to, logical: 150 };
+        let tail = |to| Masked { generation: 1, planned: false, truncated: false, from: 150, to, logical: 150 };
         assert_eq!((p.masked(EAST), p.masked(WEST)), (vec![tail(None)], vec![]));
         p.map_mut(EAST).append(160, 163, Run::OPEN);
         assert_eq!(p.masked(EAST), [tail(Some(163))]);
         // There again: the range stays what it was, whoever is active.
         p.cut(&cut(2, EAST, 170, 173, 160));
         assert_eq!(p.masked(EAST), [tail(Some(163))]);
-        let of_west = Masked { generation: 2, planned: false, from: 160, to: None, logical: 170 };
+        let of_west = Masked { generation: 2, planned: false, truncated: false, from: 160, to: None, logical: 170 };
         assert_eq!(p.masked(WEST), [of_west]);
     }
 
@@ -115,7 +130,7 @@ mod tests {
         p.cut(&cut(1, WEST, 160, 50, 50));
         // West wrote 160 to 164; east came back only as the target of the next failover.
         p.cut(&cut(2, EAST, 200, 70, 50));
-        let of_west = Masked { generation: 2, planned: false, from: 50, to: None, logical: 160 };
+        let of_west = Masked { generation: 2, planned: false, truncated: false, from: 50, to: None, logical: 160 };
         assert_eq!(p.masked(WEST), [of_west]);
         assert_eq!(p.masked(EAST)[0].to, Some(70));
         // And once more before anything was copied to it: two ranges that meet.

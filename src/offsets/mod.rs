@@ -2,16 +2,22 @@
 //! Pure.
 
 mod epochs;
+mod lost;
 mod map;
 mod masked;
 mod member_epochs;
 
 pub use epochs::{EPOCH_BITS, generation_of, real_epoch, virtual_epoch};
+pub use lost::Lost;
 pub use map::{OffsetMap, Run};
 pub use masked::{Masked, Retired};
 pub use member_epochs::{MEMBER_EPOCH_BITS, is_marked, member_epoch_in, member_epoch_out};
 
 use crate::model::{ClusterIx, Generation};
+
+/// Where logical offsets go on if it is not known what clients have seen of a log that is gone: no client has seen 2^40
+/// records more of a partition than were stored with the state.
+pub const UNKNOWN_JUMP: i64 = 1 << 40;
 
 /// What one partition knows about its offsets: a map per cluster and where each generation began.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -79,6 +85,34 @@ impl PartitionOffsets {
         self.retired.push(Retired::by(cut));
     }
 
+    /// The log of `active` was truncated at `at` (an unclean leader election): what comes next there gets names from `logical`
+    /// on, or higher ones if the map has given those. The names of what is gone are not given again.
+    pub fn truncate(&mut self, active: ClusterIx, at: i64, logical: i64) {
+        let map = &mut self.maps[active.ix()];
+        map.close_at_cluster(at);
+        let logical = logical.max(map.logical_end());
+        map.append(logical, at, Run::OPEN);
+    }
+
+    /// What the copy on the cluster other than `active`, whose log ends at `end`, has of records that the active one has lost.
+    pub fn lost(&self, active: ClusterIx, end: i64) -> Option<Lost> {
+        let mut copy = self.map(active.other()).clone();
+        copy.close_at_cluster(end);
+        lost::lost(self.map(active), &copy, self.cuts.last().map_or(0, |&(_, logical)| logical))
+    }
+
+    /// Forgets runs of both maps that lie below the starts of both clusters' logs, `together` at a time. `true`: there were some.
+    pub fn forget_below(&mut self, starts: [i64; 2], together: usize) -> bool {
+        let before = ClusterIx::BOTH.map(|c| self.map(c).forgotten());
+        let logical = |c: ClusterIx| self.map(c).position_out(starts[c.ix()]);
+        let floor = ClusterIx::BOTH.into_iter().filter(|&c| !self.map(c).is_empty()).map(logical).min().unwrap_or(0);
+        for cluster in ClusterIx::BOTH {
+            let start = self.map(cluster).position_in(floor);
+            self.map_mut(cluster).forget_below(start, together);
+        }
+        before != ClusterIx::BOTH.map(|c| self.map(c).forgotten())
+    }
+
     /// Where the last cutover left `cluster`, if it was the one that it retired.
     pub fn retired(&self, cluster: ClusterIx) -> Option<Retired> {
         self.retired.last().copied().filter(|r| r.cluster == cluster)
@@ -130,6 +164,50 @@ mod tests {
         let before = p.clone();
         p.cut(&Cut { generation: 1, to: WEST, logical: 160, to_end: 50, from_end: 150, planned: false });
         assert_eq!(p, before, "applying the same cut twice changes nothing");
+    }
+
+    #[test]
+    fn what_a_truncated_log_loses_keeps_its_names_and_is_masked_on_the_copy() {
+        let mut p = PartitionOffsets::born(EAST, 0);
+        p.map_mut(WEST).append(10, 0, Run::OPEN); // east began at 10 (retention)
+        assert_eq!(p.lost(EAST, 90), None);
+        // East had 100, clients saw them all, west has 90 of them; east comes back with 60.
+        p.truncate(EAST, 60, 100);
+        assert_eq!(p.map(EAST).to_logical(59), Some(59));
+        assert_eq!(p.map(EAST).to_logical(60), Some(100), "a new record has a new name");
+        assert_eq!(p.map(EAST).position_in(75), 60, "who read some of what is gone goes on with what is new");
+        let lost = p.lost(EAST, 90).unwrap();
+        assert_eq!(lost, Lost { from: 50, logical: 100 });
+        p.map_mut(WEST).close_at_cluster(lost.from);
+        p.map_mut(WEST).append(lost.logical, 90, Run::OPEN);
+        assert_eq!(p.lost(EAST, 90), None, "dealt with");
+        assert_eq!(p.lost(EAST, 95), None);
+        let masked = Masked { generation: 0, planned: false, truncated: true, from: 50, to: Some(90), logical: 60 };
+        assert_eq!((p.masked(WEST), p.masked(EAST)), (vec![masked], vec![]));
+        // The masked range is still one after a cutover, and nobody's tail.
+        p.cut(&Cut { generation: 1, to: WEST, logical: 110, to_end: 100, from_end: 70, planned: true });
+        assert_eq!(p.masked(WEST), [masked]);
+        assert_eq!(p.map(WEST).to_logical(60), None);
+        assert_eq!(p.map(WEST).to_logical(95), Some(105));
+        assert_eq!(p.generation_at(65), 0);
+    }
+
+    #[test]
+    fn what_one_cluster_still_has_is_not_forgotten_on_the_other() {
+        let mut p = PartitionOffsets::born(EAST, 0);
+        for n in 0..10 {
+            // A marker behind every four records.
+            p.map_mut(WEST).close_at_cluster(4 * n);
+            p.map_mut(WEST).append(5 * n, 4 * n, Run::OPEN);
+        }
+        assert!(!p.clone().forget_below([0, 40], 2), "east has all of it");
+        assert!(!p.clone().forget_below([50, 0], 2), "west has");
+        let whole = p.clone();
+        // East begins in the seventh run (logical 32), west in the eighth.
+        assert!(p.forget_below([32, 30], 2));
+        assert_eq!((p.map(WEST).forgotten(), p.map(WEST).runs()), (4, &whole.map(WEST).runs()[4..]));
+        assert!(p.map(EAST).is_identity());
+        assert!(!p.forget_below([32, 30], 2));
     }
 
     #[test]

@@ -33,12 +33,13 @@ pub fn request(view: &View, version: i16, body: &Bytes) -> Result<(Bytes, bool),
 pub fn patched(view: &View, version: i16, body: &mut [u8]) -> bool {
     rewrite::fetch::patch(version, body, view, |part| {
         let Some(partition) = view.partition(part.topic, part.partition) else { return true };
+        let renamed = view.renames(&partition);
         // Nothing to read: there may be a gap to pass.
-        let empty = part.records.is_empty() && part.error == 0 && !view.is_identity();
+        let empty = part.records.is_empty() && part.error == 0 && renamed;
         let capped =
             partition.mode() == TeeMode::Sync && partition.in_sync() && crossed(view, &partition) < part.high_watermark;
         // Of those in a masked tail nobody may be told.
-        let masked = part.aborted && !view.is_identity();
+        let masked = part.aborted && renamed;
         if empty || capped || masked {
             return false;
         }

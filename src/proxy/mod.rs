@@ -53,6 +53,13 @@ pub trait House: Send + Sync {
         partition: &'a Arc<Partition>,
     ) -> std::pin::Pin<Box<dyn Future<Output = Result<(), String>> + Send + 'a>>;
 
+    /// Looks whether the active cluster's log of a partition still is the one that was seen; if not, what comes next has names
+    /// of its own afterwards.
+    fn check_log<'a>(
+        &'a self,
+        partition: &'a Arc<Partition>,
+    ) -> std::pin::Pin<Box<dyn Future<Output = Result<(), String>> + Send + 'a>>;
+
     /// Topics were created, deleted or grown through the proxy: bring the standby and the streams up to date before the
     /// client hears of it (bounded wait).
     fn topics_changed<'a>(&'a self) -> std::pin::Pin<Box<dyn Future<Output = ()> + Send + 'a>>;

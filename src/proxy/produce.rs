@@ -1,6 +1,8 @@
 //! Produce: refuses what a broker would silently lose, answers retries of stored batches itself, feeds the tee with what
 //! the active cluster has stored, and holds the acknowledgement of `sync` partitions until the standby has it too.
 
+mod acknowledge;
+
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -12,7 +14,10 @@ use kafka_protocol::protocol::{Decodable, Encodable};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::{Context, standby, transactions};
+use acknowledge::Wait;
+pub use acknowledge::{Arrived, settle};
+
+use super::{Context, transactions};
 use crate::admin::metrics::{self, TeeResult};
 use crate::catalog::{Partition, Topic, View};
 use crate::config::TeeMode;
@@ -243,30 +248,12 @@ impl ProduceContext {
         for entry in &self.entries {
             if let Some((_, partition)) = &entry.partition {
                 partition.kick(0);
+                if let Some((header, _)) = &entry.batch {
+                    partition.bypass.lock().unanswered(header.producer_id);
+                }
             }
         }
     }
-}
-
-/// A partition that an acknowledgement waits for.
-struct Wait {
-    partition: Arc<Partition>,
-    /// Offset of the active cluster that the standby must have reached.
-    active_end: i64,
-    /// The records it is about.
-    logical: (i64, i64),
-    topic: TopicKey,
-    index: i32,
-}
-
-/// A reply that goes to the client once the standby has what it promises.
-pub struct Arrived {
-    reply: ProduceResponse,
-    version: i16,
-    generation: Generation,
-    waits: Vec<Wait>,
-    /// Until when the standby is waited for.
-    deadline: Instant,
 }
 
 /// Takes the broker's reply: what it stored is handed to the streams here and now, however long the acknowledgement waits.
@@ -320,10 +307,20 @@ fn stored(view: &View, acks: i16, entry: &Entry, answer: &mut PartitionProduceRe
     let count = i64::from(header.count);
     let (base, next) = (answer.base_offset, answer.base_offset + count);
     let logical = partition.offsets.read().map(view.active).position_out(base);
+    let place = (topic, partition, logical, count);
+    let copied = topic.mode() != TeeMode::Off;
+    if copied {
+        partition.bypass.lock().own(header.producer_id, base, next);
+    }
+    if copied && partition.is_taken(logical, logical + count) {
+        // A batch where another one was: a duplicate, one that the stream has fetched already, or the log has lost its end.
+        partition.kick(next);
+        return Some(Wait { suspect: true, ..wait(entry, header, next, place) });
+    }
     if is_client_id(header.producer_id) {
         partition.duplicates.lock().record(header.producer_id, seen(header, logical));
     }
-    if topic.mode() == TeeMode::Off {
+    if !copied {
         partition.acknowledge(logical, logical + count);
         return None;
     }
@@ -341,18 +338,33 @@ fn stored(view: &View, acks: i16, entry: &Entry, answer: &mut PartitionProduceRe
         partition.kick(next);
         metrics::tee_batches(TeeResult::NotVerbatim).increment(1);
     }
-    if header.is_transactional() {
-        // Its records cross when it is committed: only then are they acknowledged.
-        partition.expose(logical + count);
-        return None;
+    let wait = wait(entry, header, next, place);
+    if wait.standby {
+        return Some(wait);
     }
-    let waits = topic.mode() == TeeMode::Sync;
-    if !waits {
-        partition.acknowledge(logical, logical + count);
+    wait.tell();
+    None
+}
+
+/// What an acknowledgement of a batch means: the records of a transaction cross when it is committed, only then they are
+/// acknowledged.
+fn wait(
+    entry: &Entry,
+    header: &BatchHeader,
+    active_end: i64,
+    (topic, partition, logical, count): (&Arc<Topic>, &Arc<Partition>, i64, i64),
+) -> Wait {
+    let transactional = header.is_transactional();
+    Wait {
+        partition: partition.clone(),
+        active_end,
+        logical: (logical, logical + count),
+        topic: entry.topic.clone(),
+        index: entry.index,
+        suspect: false,
+        promised: !transactional,
+        standby: !transactional && topic.mode() == TeeMode::Sync,
     }
-    let logical = (logical, logical + count);
-    let (topic, index) = (entry.topic.clone(), entry.index);
-    waits.then(|| Wait { partition: partition.clone(), active_end: next, logical, topic, index })
 }
 
 /// Notes what a transaction has written.
@@ -381,7 +393,9 @@ fn complete(context: &Context, mut reply: ProduceResponse, produced: &ProduceCon
                     let active_end = partition.offsets.read().map(produced.view.active).position_in(seen.logical_end);
                     let (topic, index) = (entry.topic.clone(), entry.index);
                     let logical = (seen.logical, seen.logical_end);
-                    waits.push(Wait { partition: partition.clone(), active_end, logical, topic, index });
+                    let partition = partition.clone();
+                    let (suspect, promised, standby) = (false, true, true);
+                    waits.push(Wait { partition, active_end, logical, topic, index, suspect, promised, standby });
                 }
             }
         }
@@ -389,18 +403,7 @@ fn complete(context: &Context, mut reply: ProduceResponse, produced: &ProduceCon
         push(&mut reply, &entry.topic, row);
     }
     let deadline = Instant::now() + context.live.load().tee.sync_timeout;
-    Arrived { reply, version: produced.version, generation: produced.view.generation, waits, deadline }
-}
-
-/// Waits for the standby where the acknowledgement promises that; gives the body for the client.
-pub async fn settle(context: &Context, arrived: Arrived) -> Result<Bytes, String> {
-    let Arrived { mut reply, version, generation, waits, deadline } = arrived;
-    for failed in wait_for_standby(context, generation, waits, deadline).await {
-        fail(&mut reply, &failed);
-    }
-    let mut out = BytesMut::new();
-    reply.encode(&mut out, version).map_err(|e| e.to_string())?;
-    Ok(out.freeze())
+    Arrived { reply, version: produced.version, view: produced.view.clone(), waits, deadline }
 }
 
 fn push(reply: &mut ProduceResponse, key: &TopicKey, row: PartitionProduceResponse) {
@@ -412,28 +415,4 @@ fn push(reply: &mut ProduceResponse, key: &TopicKey, row: PartitionProduceRespon
     let name = kafka_protocol::protocol::StrBytes::from_string(key.name.clone());
     let topic = TopicProduceResponse::default().with_name(name.into()).with_topic_id(key.id);
     reply.responses.push(topic.with_partition_responses(vec![row]));
-}
-
-/// Waits until the standby has what each acknowledgement promises. Gives the partitions that must be answered with an error.
-async fn wait_for_standby(context: &Context, generation: Generation, waits: Vec<Wait>, deadline: Instant) -> Vec<Wait> {
-    let mut failed = Vec::new();
-    for wait in waits {
-        if standby::reached(context, generation, &wait.partition, wait.active_end, deadline).await {
-            wait.partition.acknowledge(wait.logical.0, wait.logical.1);
-        } else {
-            failed.push(wait);
-        }
-    }
-    failed
-}
-
-/// The batch is stored on the active cluster but not on the standby: retriable, and the retry is found to be a duplicate.
-fn fail(reply: &mut ProduceResponse, wait: &Wait) {
-    let topics = reply.responses.iter_mut();
-    let topic = topics.filter(|t| t.name.as_str() == wait.topic.name && t.topic_id == wait.topic.id);
-    for row in topic.flat_map(|t| &mut t.partition_responses).filter(|p| p.index == wait.index) {
-        row.error_code = NOT_ENOUGH_REPLICAS_AFTER_APPEND;
-        row.base_offset = -1;
-        row.error_message = Some("the standby cluster did not acknowledge the batch within tee.sync_timeout".into());
-    }
 }

@@ -8,23 +8,22 @@ use crate::catalog::{Progress, Topic};
 use crate::config::OnDelete;
 use crate::model::TopicPartition;
 use crate::offsets::OffsetMap;
-use crate::state::records::RUNS_PER_RECORD;
 use crate::state::{Entry, Key, MapRecord, Store};
 use crate::upstream::{Cluster, Snapshot};
 
-/// The records of a map from part `first` on. Parts that it no longer has since it had `runs_before` runs are emptied: an old
-/// one behind the others would be read as if it belonged to them.
+/// The records of a map from part `first` on. Parts that it no longer has of those below `end_before` are emptied: an old one
+/// behind the others would be read as if it belonged to them.
 pub fn map_entries(
     store: &Store,
     cluster: &str,
     tp: &TopicPartition,
     map: &OffsetMap,
     first: usize,
-    runs_before: usize,
+    end_before: usize,
 ) -> Vec<Entry> {
+    let first = first.max(MapRecord::first_part(map));
     let mut parts = MapRecord::split_from(map, first);
-    let before = runs_before.div_ceil(RUNS_PER_RECORD).max(1);
-    parts.resize_with(parts.len().max(before.saturating_sub(first)), || MapRecord { runs: Vec::new() });
+    parts.resize_with(parts.len().max(end_before.saturating_sub(first)), || MapRecord { runs: Vec::new() });
     let key =
         |part| Key::Map { cluster: cluster.to_owned(), topic: tp.topic.to_string(), partition: tp.partition, part };
     parts.iter().enumerate().map(|(i, record)| store.entry(&key(first + i), record)).collect()
@@ -38,9 +37,13 @@ impl TopicSync {
         let mut entries = Vec::new();
         for cluster in clusters {
             for partition in topic.partitions() {
-                let runs = partition.offsets.read().map(cluster).runs().len();
+                let parts = {
+                    let offsets = partition.offsets.read();
+                    let map = offsets.map(cluster);
+                    (MapRecord::first_part(map), MapRecord::end_part(map).max(1))
+                };
                 let (name, empty) = (&self.names[cluster.ix()], OffsetMap::default());
-                entries.extend(map_entries(&self.store, name, &partition.tp, &empty, 0, runs));
+                entries.extend(map_entries(&self.store, name, &partition.tp, &empty, parts.0, parts.1));
             }
         }
         entries

@@ -1,15 +1,18 @@
 //! The streams: one task per partition copies the active cluster's log to the standby.
 //!
 //! `topics` keeps the standby's topics like the active cluster's, `incarnation` forgets what is known of one that another
-//! has replaced, `partition` is the stream of one partition, `writer`
-//! shares produce requests between streams, `poll` finds what bypassed the proxy, `verify` compares the two clusters.
+//! has replaced, `truncation` finds that the active cluster has lost the end of a log, `partition` is the stream of one
+//! partition, `writer` shares produce requests between streams, `poll` finds what bypassed the proxy, `retention` forgets the
+//! offsets of records that are gone.
 
 mod incarnation;
 mod open;
 mod partition;
 mod poll;
 mod recall;
+mod retention;
 mod topics;
+mod truncation;
 mod writer;
 
 pub use recall::recall;
@@ -94,12 +97,18 @@ impl Streams {
         let direction = Arc::new(direction);
         let streams = Arc::new(Streams { direction: direction.clone(), running: Mutex::default(), tasks, stop });
         streams.spawn(poll::run(direction.clone()));
+        streams.spawn(retention::run(direction.clone()));
         streams.spawn(poll::watch_copies(direction));
         streams
     }
 
     pub fn direction(&self) -> &Arc<Direction> {
         &self.direction
+    }
+
+    /// Looks whether the active cluster's log of a partition still is the one that was seen.
+    pub async fn check_log(&self, partition: &Arc<Partition>) -> Result<(), String> {
+        truncation::look_at(&self.direction, partition).await
     }
 
     /// Starts the stream of every partition that is to be copied and has none yet. Those of deleted topics end by themselves.

@@ -3,14 +3,15 @@
 //! The offset map is stored before any append that changes it, so the standby's log end alone says what is there: the map
 //! up to that end is exact, whoever died when.
 
+mod compare;
 mod tail;
 
-use bytes::Bytes;
+pub use compare::Copied;
 
-use super::Direction;
+use super::{Direction, truncation};
 use crate::catalog::Partition;
 use crate::model::TopicPartition;
-use crate::records::Section;
+use crate::offsets::{Lost, PartitionOffsets};
 use crate::stream::{Cursor, StampState, stream_producer_id};
 use crate::upstream::{Cluster, OffsetSpec};
 
@@ -44,9 +45,19 @@ pub struct Begin {
 
 /// Ends of one log.
 #[derive(Clone, Copy, Debug)]
-struct Log {
-    start: i64,
-    end: i64,
+pub struct Log {
+    pub start: i64,
+    pub end: i64,
+}
+
+impl Log {
+    /// Asked for together, the two are of two moments: records may have been written and deleted in between.
+    fn new(start: i64, end: i64) -> Result<Log, String> {
+        match start <= end {
+            true => Ok(Log { start, end }),
+            false => Err(format!("the log moved from end {end} to start {start} while it was looked at")),
+        }
+    }
 }
 
 pub async fn open(direction: &Direction, partition: &Partition) -> Result<Opened, OpenError> {
@@ -54,13 +65,16 @@ pub async fn open(direction: &Direction, partition: &Partition) -> Result<Opened
     if direction.catalog.topic(&tp.topic).is_some_and(|t| !t.keeps_copies(direction.generation)) {
         return Err(OpenError::NotYet("the standby's topic does not have the settings of a copy yet".into()));
     }
+    // What is being found out about the active cluster's log is stored before anything is copied.
+    drop(partition.log_check.lock().await);
     direction.settle().await.map_err(|e| OpenError::NotYet(format!("standby: {e}")))?;
     // Asked together, since sync acknowledgements wait for this at a cutover; but the sequence before the standby's end: an
     // append of a killed predecessor that lands in between is then in the end and not in the sequence, so that ours is
     // refused; the other way round ours would be accepted, behind a copy of itself.
-    let (stamp, active) = tokio::join!(stamp(direction, tp), log(&direction.active, tp));
+    let (stamp, active) = tokio::join!(stamp(direction, tp), active_log(direction, tp));
     let stamp = stamp?;
-    let active = active.map_err(|e| OpenError::NotYet(format!("active cluster: {e}")))?;
+    let (active, epoch) = active.map_err(|e| OpenError::NotYet(format!("active cluster: {e}")))?;
+    partition.bypass.lock().begin(active.end);
     let (standby, epoch_end) = tokio::join!(log(&direction.standby, tp), log_end(&direction.standby, tp));
     let standby = standby.map_err(|e| OpenError::NotYet(format!("standby: {e}")))?;
     let epoch_end = epoch_end.map_err(OpenError::NotYet)?;
@@ -80,22 +94,10 @@ pub async fn open(direction: &Direction, partition: &Partition) -> Result<Opened
         }
         from.position_out(active.start)
     } else if to.cluster_end() == i64::MAX {
-        // Markers of transactions that were open when this cluster was retired may come behind the copy at any time.
-        let run = to.runs().last().map_or(0, |run| run.cluster);
-        let low = standby.start.max(run);
-        let ends = tail::records_end(&direction.standby, tp, low, standby.end).await.map_err(OpenError::NotYet)?;
-        let mut filled = to.clone();
-        filled.close_at_cluster(ends);
-        if ends > standby.start {
-            let copy = Log { start: standby.start, end: ends };
-            let known = partition.progress().standby_end;
-            let name = direction.standby_name();
-            let foreign = |error| tail::name_the_foreign(error, name, known, ends);
-            compare_tails(direction, tp, &filled, from, copy, active).await.map_err(foreign)?;
-        }
-        let logical = filled.logical_end();
-        begin = (ends < standby.end).then_some(Begin { ends, logical, at: standby.end });
-        logical
+        let logs = (standby, active, epoch);
+        let continued = continued(direction, partition, &offsets, logs).await?;
+        begin = continued.1;
+        continued.0
     } else if standby.end < to.cluster_end() {
         // The log ends below what it had: what is missing there is copied again.
         let mut filled = to.clone();
@@ -129,14 +131,59 @@ pub async fn open(direction: &Direction, partition: &Partition) -> Result<Opened
     Ok(Opened { cursor, stamp, begin })
 }
 
+/// Where the copy goes on in the run that it was in: the logical offset, and the run to be begun if that one has ended.
+async fn continued(
+    direction: &Direction,
+    partition: &Partition,
+    offsets: &PartitionOffsets,
+    (standby, active, epoch): (Log, Log, i32),
+) -> Result<(i64, Option<Begin>), OpenError> {
+    let tp = &partition.tp;
+    let (source, copy) = (offsets.map(direction.from), offsets.map(direction.to()));
+    // Markers of transactions that were open when this cluster was retired may come behind the copy at any time.
+    let run = copy.runs().last().map_or(0, |run| run.cluster);
+    let low = standby.start.max(run);
+    let ends = tail::records_end(&direction.standby, tp, low, standby.end).await.map_err(OpenError::NotYet)?;
+    let lost = offsets.lost(direction.from, ends);
+    if let Some(Lost { from, logical }) = lost {
+        tracing::warn!(%tp, from, to = ends, logical, "what the active cluster has lost is masked on the standby");
+    }
+    let ends = lost.map_or(ends, |lost| lost.from);
+    let mut map = copy.clone();
+    map.close_at_cluster(ends);
+    let log = Log { start: standby.start, end: ends };
+    let copied = Copied { map: &map, log, source, source_log: active, source_epoch: epoch };
+    if let Some(reason) = copied.differs(direction, tp).await.map_err(OpenError::NotYet)? {
+        let explained = truncation::explains(direction, partition, &copied).await;
+        if explained.map_err(OpenError::NotYet)? {
+            return Err(OpenError::NotYet("the active cluster has lost the end of its log".into()));
+        }
+        let known = partition.progress().standby_end;
+        return Err(tail::name_the_foreign(OpenError::Diverged(reason), direction.standby_name(), known, ends));
+    }
+    let logical = lost.map_or(map.logical_end(), |lost| lost.logical);
+    let begin = (ends < standby.end).then_some(Begin { ends, logical, at: standby.end });
+    Ok((logical, begin))
+}
+
 async fn log(cluster: &Cluster, tp: &TopicPartition) -> Result<Log, String> {
     let (start, end) = tokio::join!(offset(cluster, tp, OffsetSpec::Earliest), offset(cluster, tp, OffsetSpec::Latest));
-    let log = Log { start: start?, end: end? };
-    // Asked together, they are of two moments: records may have been written and deleted in between.
-    if log.start > log.end {
-        return Err(format!("the log moved from end {} to start {} while it was looked at", log.end, log.start));
-    }
-    Ok(log)
+    Log::new(start?, end?)
+}
+
+/// The active cluster's log, and its leader's epoch.
+async fn active_log(direction: &Direction, tp: &TopicPartition) -> Result<(Log, i32), String> {
+    let ends = async {
+        let mut found = direction.active.log_ends(std::slice::from_ref(tp)).await.map_err(|e| e.to_string())?;
+        match found.remove(tp) {
+            Some(Ok(end)) => Ok(end),
+            Some(Err(code)) => Err(format!("Kafka error {code}")),
+            None => Err("no answer for the partition".into()),
+        }
+    };
+    let (start, end) = tokio::join!(offset(&direction.active, tp, OffsetSpec::Earliest), ends);
+    let end = end?;
+    Ok((Log::new(start?, end.offset)?, end.leader_epoch))
 }
 
 pub(super) async fn offset(cluster: &Cluster, tp: &TopicPartition, spec: OffsetSpec) -> Result<i64, String> {
@@ -189,55 +236,4 @@ async fn stamp(direction: &Direction, tp: &TopicPartition) -> Result<StampState,
         stamp.advance(1);
     }
     Ok(stamp)
-}
-
-/// The standby's last record must be the active cluster's record of the same logical offset: else somebody else wrote there,
-/// or the clusters are not what they were.
-async fn compare_tails(
-    direction: &Direction,
-    tp: &TopicPartition,
-    filled: &crate::offsets::OffsetMap,
-    from: &crate::offsets::OffsetMap,
-    standby: Log,
-    active: Log,
-) -> Result<(), OpenError> {
-    let last = standby.end - 1;
-    let Some(logical) = filled.to_logical(last) else { return Ok(()) };
-    let Some(source) = from.to_cluster(logical).filter(|&s| s >= active.start) else { return Ok(()) };
-    if source >= active.end {
-        return Err(OpenError::Diverged(format!(
-            "the standby holds a record at logical offset {logical} (its offset {last}), beyond the end of the active \
-             cluster's log (offset {})",
-            active.end
-        )));
-    }
-    let copy = record_at(&direction.standby, tp, last).await.map_err(OpenError::NotYet)?;
-    let original = record_at(&direction.active, tp, source).await.map_err(OpenError::NotYet)?;
-    match (copy, original) {
-        // Compaction may have taken either.
-        (None, _) | (_, None) => Ok(()),
-        (Some(copy), Some(original)) if copy == original => Ok(()),
-        _ => Err(OpenError::Diverged(format!(
-            "the record at the standby's offset {last} is not the active cluster's at offset {source} (logical {logical})"
-        ))),
-    }
-}
-
-/// A record's content: timestamp, key, value.
-type Content = (i64, Option<Bytes>, Option<Bytes>);
-
-/// The record at exactly this cluster offset; `None` if there is none.
-async fn record_at(cluster: &Cluster, tp: &TopicPartition, offset: i64) -> Result<Option<Content>, String> {
-    let Some(batch) = tail::batch_at(cluster, tp, offset).await?.filter(|batch| !batch.header().is_control()) else {
-        return Ok(None);
-    };
-    let section = Section::open(&batch).map_err(|e| e.to_string())?;
-    for record in section.records() {
-        let record = record.map_err(|e| e.to_string())?;
-        if section.offset(&record) == offset {
-            let own = |b: Option<&[u8]>| b.map(Bytes::copy_from_slice);
-            return Ok(Some((section.timestamp(&record), own(record.key), own(record.value))));
-        }
-    }
-    Ok(None)
 }

@@ -3,12 +3,14 @@
 //! own stamp.
 
 mod in_sync;
+mod maps;
 mod pipeline;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
+use parking_lot::RwLockReadGuard;
 use tokio::sync::{OwnedRwLockReadGuard, oneshot};
 use tokio::time::Instant;
 
@@ -16,14 +18,12 @@ use in_sync::Return;
 use pipeline::Behind;
 
 use super::Direction;
-use super::incarnation::map_entries;
 use super::open::{Begin, OpenError, Opened, open};
 use super::writer::Outcome;
 use crate::admin::metrics::{self, TeeResult};
 use crate::catalog::{Partition, StreamState};
-use crate::offsets::{OffsetMap, Run};
+use crate::offsets::{OffsetMap, PartitionOffsets, Run};
 use crate::records::Batches;
-use crate::state::records::RUNS_PER_RECORD;
 use crate::stream::{Append, Cursor, Plan, Stamp, StampState, apply_breaks, plan, plan_teed};
 use crate::upstream::{FetchFrom, FetchOptions, Isolation, ProducedPartition};
 
@@ -60,6 +60,8 @@ struct Stream {
     stamp: StampState,
     /// Which topic of the standby this stream knows as the copy, see [`Partition::copy`].
     copy: u32,
+    /// Which log of the active cluster it knows, see [`Partition::log_number`].
+    log: u32,
     back: Return,
     behind: Behind,
 }
@@ -69,7 +71,7 @@ pub async fn run(direction: Arc<Direction>, partition: Arc<Partition>) {
     let mut pause = RETRY_WAIT.0;
     while !partition.is_retired() {
         partition.take_standby_seen();
-        let copy = *partition.copy.read().await;
+        let (copy, log) = (*partition.copy.read().await, partition.log_number());
         match open(&direction, &partition).await {
             Ok(Opened { cursor, stamp, begin }) => {
                 pause = RETRY_WAIT.0;
@@ -79,6 +81,7 @@ pub async fn run(direction: Arc<Direction>, partition: Arc<Partition>) {
                     cursor,
                     stamp,
                     copy,
+                    log,
                     back: Return::default(),
                     behind: Behind::default(),
                 };
@@ -124,7 +127,13 @@ fn is_older_duplicate(produced: &ProducedPartition, expected: i64) -> bool {
     produced.base_offset < expected && produced.log_append_time != -1
 }
 
+pub(super) fn now_ms() -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(now.as_millis()).unwrap_or(i64::MAX)
+}
+
 const STOPPING: &str = "the stream is stopping";
+const NEW_LEADER: &str = "the active cluster's log has a new leader";
 
 /// By which the standby's answer to one append comes.
 type Answer = oneshot::Receiver<Outcome>;
@@ -145,6 +154,9 @@ impl Stream {
         loop {
             if self.partition.is_retired() {
                 return Stop::Reopen("the topic is gone".into());
+            }
+            if self.partition.log_number() != self.log {
+                return Stop::Reopen(NEW_LEADER.into());
             }
             let next = self.cursor.active_next;
             let (teed, first, end) = self.partition.with_tee(|t| (t.take(next), t.first(), t.seen_end()));
@@ -199,15 +211,23 @@ impl Stream {
 
     /// The stream is level with the active cluster as far as it knows.
     fn level(&self) {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        self.partition.set_level_at_ms(now.as_millis() as i64);
+        self.partition.set_level_at_ms(now_ms());
         self.partition.set_state(StreamState::Tee);
+    }
+
+    /// The maps, as long as the active cluster's log is the one that the stream knows.
+    fn offsets(&self) -> Result<RwLockReadGuard<'_, PartitionOffsets>, Stop> {
+        let offsets = self.partition.offsets.read();
+        match self.partition.log_number() == self.log {
+            true => Ok(offsets),
+            false => Err(Stop::Reopen(NEW_LEADER.into())),
+        }
     }
 
     /// Copies consecutive batches of the tee.
     async fn teed(&mut self, batches: Vec<Bytes>) -> Result<(), Stop> {
         let plan = {
-            let offsets = self.partition.offsets.read();
+            let offsets = self.offsets()?;
             plan_teed(batches, self.cursor, offsets.map(self.direction.from), offsets.map(self.direction.to()))
         };
         match plan {
@@ -246,7 +266,7 @@ impl Stream {
         }
         self.partition.advance(|p| p.active_end = p.active_end.max(part.high_watermark));
         let plan = {
-            let offsets = self.partition.offsets.read();
+            let offsets = self.offsets()?;
             let (from, to) = (offsets.map(self.direction.from), offsets.map(self.direction.to()));
             plan(Batches::new(part.records), part.aborted, self.cursor, from, to)
         };
@@ -258,6 +278,10 @@ impl Stream {
             return Ok(false);
         }
         self.partition.set_state(StreamState::CatchUp);
+        {
+            let mut bypass = self.partition.bypass.lock();
+            plan.fetched.iter().for_each(|&(id, offset)| bypass.fetched(id, offset, now_ms()));
+        }
         self.execute(plan).await?;
         Ok(true)
     }
@@ -293,28 +317,6 @@ impl Stream {
             self.partition.duplicates.lock().record(producer_id, seen);
         }
         self.publish();
-    }
-
-    /// Changes the standby's map and stores that on the standby itself, as often as it takes: before anything lands there.
-    async fn store_map(&self, change: impl FnOnce(&mut OffsetMap)) {
-        let (to, tp) = (self.direction.to(), &self.partition.tp);
-        let (map, first_changed, runs_before) = {
-            let mut offsets = self.partition.offsets.write();
-            let map = offsets.map_mut(to);
-            let before = map.runs().len();
-            change(map);
-            (map.clone(), before.min(map.runs().len()).saturating_sub(1) / RUNS_PER_RECORD, before)
-        };
-        let store = &self.direction.store;
-        let name = self.direction.standby_name();
-        let entries = || map_entries(store, name, tp, &map, first_changed, runs_before);
-        let mut pause = RETRY_WAIT.0;
-        while let Err(error) = store.write(to, entries()).await {
-            self.partition.set_state(StreamState::Waiting(error.to_string()));
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(RETRY_WAIT.1);
-        }
-        store.write_soon(self.direction.from, entries());
     }
 
     /// Appends one batch where it must land; comes back when it is there.
@@ -408,13 +410,15 @@ impl Stream {
     }
 
     fn publish(&self) {
+        // The lock is kept: what holds of one log of the active cluster is not to be said of the next.
+        let Ok(offsets) = self.offsets() else { return };
         let Cursor { active_next, standby_end } = self.cursor;
-        let logical = self.partition.offsets.read().map(self.direction.from).position_out(active_next);
-        self.partition.crossed(logical);
+        self.partition.crossed(offsets.map(self.direction.from).position_out(active_next));
         self.partition.advance(|p| {
             p.replicated = active_next;
             p.standby_end = standby_end;
             p.active_end = p.active_end.max(active_next);
         });
+        self.partition.set_watched();
     }
 }

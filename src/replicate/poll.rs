@@ -4,7 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Direction;
+use super::partition::now_ms;
+use super::{Direction, truncation};
 use crate::catalog::Partition;
 use crate::config::TeeMode;
 use crate::model::TopicPartition;
@@ -56,20 +57,22 @@ pub async fn run(direction: Arc<Direction>) {
             continue;
         }
         let tps: Vec<TopicPartition> = partitions.iter().map(|p| p.tp.clone()).collect();
-        let ends = match direction.active.list_offsets(&tps, OffsetSpec::Latest).await {
+        let ends = match direction.active.log_ends(&tps).await {
             Ok(ends) => ends,
             Err(error) => {
                 tracing::debug!(%error, "the active cluster's ends were not read");
                 continue;
             }
         };
+        let known = partitions.iter().filter_map(|p| Some((p, *ends.get(&p.tp)?.as_ref().ok()?)));
+        truncation::look(&direction, &known.collect::<Vec<_>>()).await;
         let back = standby_is_back(&direction, &partitions).await;
         for partition in partitions {
             if back && partition.mode() == TeeMode::Sync && !partition.in_sync() {
                 partition.kick(0);
             }
             if let Some(Ok(end)) = ends.get(&partition.tp) {
-                see(&direction, &partition, *end);
+                see(&direction, &partition, end.offset);
             }
         }
     }
@@ -82,6 +85,7 @@ async fn standby_is_back(direction: &Direction, partitions: &[Arc<Partition>]) -
 }
 
 fn see(direction: &Direction, partition: &Partition, end: i64) {
+    partition.bypass.lock().settle(partition.progress().replicated, now_ms());
     partition.advance(|p| p.active_end = p.active_end.max(end));
     partition.expose(partition.offsets.read().map(direction.from).position_out(end));
     if partition.progress().replicated < end {

@@ -153,20 +153,25 @@ impl Image {
     /// The stored map of one partition on one cluster and the generation of its last write; `None`: nothing stored. An
     /// unreadable map is an error.
     pub fn map(&self, cluster: &str, topic: &str, partition: i32) -> Result<Option<(Generation, OffsetMap)>, String> {
-        let mut parts = Vec::new();
-        let mut newest = 0;
-        for part in 0.. {
-            let key = Key::Map { cluster: cluster.into(), topic: topic.into(), partition, part };
-            let Some((generation, _, data)) = self.records.get(&key) else { break };
+        let key = |part| Key::Map { cluster: cluster.into(), topic: topic.into(), partition, part };
+        let (mut first, mut parts) = (0, Vec::new());
+        let mut newest = None;
+        for (stored, (generation, _, data)) in self.records.range(key(0)..=key(usize::MAX)) {
+            let Key::Map { part, .. } = *stored else { continue };
             let record: MapRecord =
-                serde_json::from_value(data.clone()).map_err(|e| format!("{}: {e}", key.encode()))?;
-            newest = newest.max(*generation);
+                serde_json::from_value(data.clone()).map_err(|e| format!("{}: {e}", stored.encode()))?;
+            newest = newest.max(Some(*generation));
+            if record.runs.is_empty() {
+                continue;
+            }
+            // One that stands apart in front of the others was forgotten, which only one cluster has heard of.
+            if first + parts.len() != part {
+                (first, parts) = (part, Vec::new());
+            }
             parts.push(record);
         }
-        if parts.is_empty() {
-            return Ok(None);
-        }
-        let map = MapRecord::join(&parts);
+        let Some(newest) = newest else { return Ok(None) };
+        let map = MapRecord::join(if parts.is_empty() { 0 } else { first }, &parts);
         map.map(|m| Some((newest, m)))
             .ok_or_else(|| format!("the stored offset map {cluster}/{topic}-{partition} does not rise"))
     }
@@ -290,6 +295,29 @@ mod tests {
         // after the cut the west map is stored again: the cut is in it already
         apply(&mut image, &map, 1, 9, json!({"runs": [[100, 0, 50], [60, 50, -1]]}));
         assert_eq!(image.offsets(&NAMES(), "t", 0, (ClusterIx::FIRST, 0), cuts).unwrap(), live);
+    }
+
+    #[test]
+    fn a_map_whose_first_parts_were_forgotten_is_read_without_them() {
+        let mut image = Image::default();
+        let key = |part| Key::Map { cluster: "west".into(), topic: "t".into(), partition: 0, part };
+        let first = 64 * 3;
+        for (part, runs) in
+            [(0, json!([[0, 0, 1]])), (3, json!([[100, 50, 5], [7, 6, 5]])), (4, json!([[200, 90, -1]]))]
+        {
+            apply(&mut image, &key(part), 0, 2, json!({ "runs": runs }));
+        }
+        let (_, map) = image.map("west", "t", 0).unwrap().unwrap();
+        assert_eq!((map.forgotten(), map.runs().len(), map.to_cluster(108)), (first, 3, Some(57)));
+        // A topic of that name that was created anew begins from the start; the old parts were emptied.
+        for part in [3, 4] {
+            apply(&mut image, &key(part), 0, 3, json!({ "runs": [] }));
+        }
+        apply(&mut image, &key(0), 0, 4, json!({"runs": [[0, 0, -1]]}));
+        assert_eq!(image.map("west", "t", 0).unwrap().unwrap().1, OffsetMap::identity());
+        apply(&mut image, &key(0), 0, 5, json!({"runs": []}));
+        assert_eq!(image.map("west", "t", 0).unwrap().unwrap().1, OffsetMap::default());
+        assert_eq!(image.map("east", "t", 0), Ok(None));
     }
 
     #[test]

@@ -7,8 +7,8 @@ use crate::model::Generation;
 use crate::offsets::{OffsetMap, Run};
 
 /// Runs of one offset map that one record holds; a map of more runs takes several records, of which a new run touches only
-/// the last.
-pub const RUNS_PER_RECORD: usize = 512;
+/// the last, which is written anew: some hundred bytes. Runs that are forgotten leave whole records behind.
+pub const RUNS_PER_RECORD: usize = 64;
 /// Partitions whose cuts one record holds.
 pub const CUTS_PER_RECORD: usize = 1000;
 
@@ -51,6 +51,8 @@ pub enum Key {
         topic: String,
         partition: i32,
         generation: Generation,
+        /// Where it begins, for one that no cutover left behind.
+        from: Option<i64>,
     },
     /// A transactional id, which may hold any character, `/` too.
     Transaction {
@@ -70,8 +72,9 @@ impl Key {
             Key::InSync { topic, partition } => format!("in-sync/{topic}/{partition}"),
             Key::Stamped { topic, partition } => format!("stamped/{topic}/{partition}"),
             Key::Report { generation } => format!("report/{generation}"),
-            Key::Divergence { cluster, topic, partition, generation } => {
-                format!("divergence/{cluster}/{topic}/{partition}/{generation}")
+            Key::Divergence { cluster, topic, partition, generation, from } => {
+                let from = from.map_or_else(String::new, |from| format!("/{from}"));
+                format!("divergence/{cluster}/{topic}/{partition}/{generation}{from}")
             }
             Key::Transaction { id } => format!("txn/{id}"),
         }
@@ -105,6 +108,7 @@ impl Key {
                 topic: next()?,
                 partition: next()?.parse().ok()?,
                 generation: next()?.parse().ok()?,
+                from: next().map(|from| from.parse()).transpose().ok()?,
             },
             _ => return None,
         };
@@ -173,9 +177,21 @@ impl MapRecord {
         Self::split_from(map, 0)
     }
 
-    /// The records from `part` on only.
+    /// The records from `part` on only; parts are counted from the first run that the map ever had, and those in front of
+    /// [`Self::first_part`] are gone.
     pub fn split_from(map: &OffsetMap, part: usize) -> Vec<MapRecord> {
-        map.runs().chunks(RUNS_PER_RECORD).skip(part).map(Self::encode).collect()
+        let skipped = part.saturating_sub(Self::first_part(map));
+        map.runs().chunks(RUNS_PER_RECORD).skip(skipped).map(Self::encode).collect()
+    }
+
+    /// The first part that a map has: runs are forgotten by the part.
+    pub fn first_part(map: &OffsetMap) -> usize {
+        map.forgotten() / RUNS_PER_RECORD
+    }
+
+    /// The number behind a map's last part.
+    pub fn end_part(map: &OffsetMap) -> usize {
+        Self::first_part(map) + map.runs().len().div_ceil(RUNS_PER_RECORD)
     }
 
     fn encode(runs: &[Run]) -> MapRecord {
@@ -188,8 +204,8 @@ impl MapRecord {
         MapRecord { runs: runs.iter().map(encode).collect() }
     }
 
-    /// Puts parts together again; `None` if they do not make a rising map.
-    pub fn join<'a>(parts: impl IntoIterator<Item = &'a MapRecord>) -> Option<OffsetMap> {
+    /// Puts parts together again, of which the first is number `first`; `None` if they do not make a rising map.
+    pub fn join<'a>(first: usize, parts: impl IntoIterator<Item = &'a MapRecord>) -> Option<OffsetMap> {
         let mut runs = Vec::new();
         for part in parts {
             let (mut logical, mut cluster) = (0i64, 0i64);
@@ -199,7 +215,7 @@ impl MapRecord {
                 runs.push(Run { logical, cluster, len: if len == -1 { Run::OPEN } else { len } });
             }
         }
-        OffsetMap::from_runs(runs)
+        OffsetMap::from_runs_behind(first.checked_mul(RUNS_PER_RECORD)?, runs)
     }
 }
 
@@ -238,7 +254,8 @@ pub enum Handling {
     Discarded,
 }
 
-/// A masked range that is dealt with (`Key::Divergence` names it by the generation whose cutover left it behind). While it is
+/// A masked range that is dealt with (`Key::Divergence` names it by the generation whose cutover left it behind, or in which
+/// the active cluster lost it, and where it begins). While it is
 /// re-injected this is the place to go on from: everything below `next` is stored on the active cluster for certain.
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
 pub struct DivergenceRecord {
@@ -280,7 +297,8 @@ mod tests {
             Key::InSync { topic: t(), partition: 0 },
             Key::Stamped { topic: t(), partition: 2 },
             Key::Report { generation: 7 },
-            Key::Divergence { cluster: "east".into(), topic: t(), partition: 3, generation: 7 },
+            Key::Divergence { cluster: "east".into(), topic: t(), partition: 3, generation: 7, from: None },
+            Key::Divergence { cluster: "west".into(), topic: t(), partition: 3, generation: 7, from: Some(90) },
             Key::Transaction { id: "app/0_1 \u{e9}".into() },
         ] {
             assert_eq!(Key::decode(&key.encode()), Some(key));
@@ -297,12 +315,21 @@ mod tests {
             map.append(i * 7 + 1_000_000, i * 5, 3);
         }
         let parts = MapRecord::split(&map);
-        assert_eq!(parts.len(), 4);
-        assert_eq!(MapRecord::join(&parts), Some(map.clone()));
+        assert_eq!(parts.len(), 2000_usize.div_ceil(RUNS_PER_RECORD));
+        assert_eq!(MapRecord::join(0, &parts), Some(map.clone()));
         let bytes: usize = parts.iter().map(|p| serde_json::to_vec(p).unwrap().len()).sum();
         assert!(bytes < 2000 * 10, "{bytes} bytes");
         assert_eq!(MapRecord::split_from(&map, 3), parts[3..]);
-        assert_eq!(MapRecord::join([&parts[1], &parts[0]]), None);
+        assert_eq!(MapRecord::end_part(&map), parts.len());
+        let whole = map.clone();
+        map.forget_below(5 * 1000, RUNS_PER_RECORD);
+        let first = MapRecord::first_part(&map);
+        assert!(first > 10 && map.forgotten() == first * RUNS_PER_RECORD);
+        assert_eq!((MapRecord::split(&map), MapRecord::end_part(&map)), (parts[first..].to_vec(), parts.len()));
+        assert_eq!(MapRecord::split_from(&map, first + 2), parts[first + 2..]);
+        assert_eq!(MapRecord::join(first, &parts[first..]), Some(map));
+        assert_eq!(whole.runs().len(), 2000);
+        assert_eq!(MapRecord::join(0, [&parts[1], &parts[0]]), None);
     }
 
     proptest! {
@@ -315,7 +342,7 @@ mod tests {
                 (l, c) = (l + gl + n, c + gc + n);
             }
             if open { map.append(l + 1, c, Run::OPEN); }
-            prop_assert_eq!(MapRecord::join(&MapRecord::split(&map)), Some(map));
+            prop_assert_eq!(MapRecord::join(0, &MapRecord::split(&map)), Some(map));
         }
     }
 }

@@ -1,12 +1,16 @@
 //! The pure part of a stream: what order batches cross in, which of them cross, how they are stamped, and which
 //! duplicates the proxy answers itself. No I/O.
 
+mod bypass;
 mod duplicates;
+mod lineage;
 mod plan;
 mod ranges;
 mod tee;
 
+pub use bypass::Bypass;
 pub use duplicates::{DuplicateWindow, Seen};
+pub use lineage::{Change, Lineage, Look};
 pub use plan::{Append, Cursor, Plan, PlanError, Stamp, StampState, apply_breaks, plan, plan_teed, seen};
 pub use ranges::Ranges;
 pub use tee::{TeeBuffer, TeeItem};

@@ -66,13 +66,15 @@ impl Append {
 }
 
 /// What to do with one chunk of the active cluster's log.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Plan {
     pub appends: Vec<Append>,
     /// Offset of the active cluster behind the chunk.
     pub active_next: i64,
     /// Where new runs of the standby's map begin (logical, standby offset): stored before the first append.
     pub breaks: Vec<(i64, i64)>,
+    /// Producer id and offset of each batch with records, those of aborted transactions too; empty for what was teed.
+    pub fetched: Vec<(i64, i64)>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -108,7 +110,7 @@ pub fn plan(
     standby: &OffsetMap,
 ) -> Result<Plan, PlanError> {
     let mut filter = AbortedFilter::new(aborted);
-    let mut plan = Plan { appends: Vec::new(), active_next: cursor.active_next, breaks: Vec::new() };
+    let mut plan = Plan { appends: Vec::new(), active_next: cursor.active_next, ..Default::default() };
     let mut last = standby.runs().last().copied();
     let mut end = cursor.standby_end;
     for batch in batches {
@@ -116,6 +118,9 @@ pub fn plan(
         let class = filter.judge(&batch)?;
         if batch.header().next_offset() <= cursor.active_next {
             continue;
+        }
+        if class != Verdict::Control {
+            plan.fetched.push((batch.header().producer_id, batch.header().base_offset));
         }
         if class == Verdict::Data {
             for append in pieces(&batch, cursor.active_next, active)? {
@@ -165,7 +170,7 @@ pub fn plan_teed(
     active: &OffsetMap,
     standby: &OffsetMap,
 ) -> Result<Plan, PlanError> {
-    let mut plan = Plan { appends: Vec::new(), active_next: cursor.active_next, breaks: Vec::new() };
+    let mut plan = Plan { appends: Vec::new(), active_next: cursor.active_next, ..Default::default() };
     let mut last = standby.runs().last().copied();
     let mut end = cursor.standby_end;
     for batch in batches {

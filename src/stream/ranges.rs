@@ -50,6 +50,11 @@ impl Ranges {
         }
     }
 
+    /// Is some of `from` to `to` (exclusive) in a range?
+    pub fn overlaps(&self, from: i64, to: i64) -> bool {
+        self.ranges.range(..to).next_back().is_some_and(|(_, &end)| end > from)
+    }
+
     /// Behind the last range; `None`: there is none.
     pub fn end(&self) -> Option<i64> {
         self.ranges.values().next_back().copied()
@@ -73,6 +78,11 @@ mod tests {
             r.add(from, to);
         }
         assert_eq!(r.above(0), [(10, 16), (20, 21)]);
+        for (from, to, want) in
+            [(0, 10, false), (9, 11, true), (15, 20, true), (16, 20, false), (20, 30, true), (21, 30, false)]
+        {
+            assert_eq!(r.overlaps(from, to), want, "{from} to {to}");
+        }
         r.forget_below(15);
         assert_eq!((r.above(0), r.above(16)), (vec![(15, 16), (20, 21)], vec![(20, 21)]));
     }

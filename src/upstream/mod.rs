@@ -25,7 +25,7 @@ pub use error::{KafkaError, Kind, UpstreamError, code};
 pub use metadata::{Broker, Partition, Snapshot, Topic};
 pub use ops::fetch::{FetchFrom, FetchOptions, FetchedPartition, Isolation};
 pub use ops::groups::{Committed, DescribedGroup, GroupMember, GroupProtocol, ListedGroup};
-pub use ops::log::{ActiveProducer, EpochEnd, OffsetSpec, PerPartition};
+pub use ops::log::{ActiveProducer, EpochEnd, LogEnd, OffsetSpec, PerPartition};
 pub use ops::produce::ProducedPartition;
 pub use ops::topics::Configs;
 pub use ops::transactions::{self as transaction, DescribedTransaction};

@@ -2,6 +2,7 @@
 //! dominates the build time.
 
 mod bench;
+mod changes;
 mod chaos;
 mod clients;
 mod commits;
@@ -33,6 +34,7 @@ mod support;
 mod three_brokers;
 mod tools;
 mod transactions;
+mod truncation;
 mod upstream;
 mod verify;
 mod versions;

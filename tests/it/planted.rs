@@ -151,7 +151,7 @@ fn a_foreign_record(rig: &Rig, topic: &str) {
 }
 
 /// Writes a topic's log on a cluster that is down anew, batch by batch; `None` leaves one out. Checksums are right.
-fn edit_log(cluster: &Cluster, topic: &str, edit: impl Fn(usize, &mut BatchHeader, &mut Vec<u8>) -> Option<()>) {
+pub fn edit_log(cluster: &Cluster, topic: &str, edit: impl Fn(usize, &mut BatchHeader, &mut Vec<u8>) -> Option<()>) {
     let path = cluster.segment(topic, 0);
     let mut edited = Vec::new();
     for (n, batch) in Batches::new(fs::read(&path).expect("the log").into()).enumerate() {

@@ -24,6 +24,8 @@ pub fn gauges(status: &Status, ready: bool, per_partition: bool) -> String {
     page.one("alarms", "Things that an operator should look at; see the status.", &[], status.alarms.len());
     page.one("offset_map_runs", "Runs in all offset maps.", &[], status.offset_map_runs);
     page.one("offset_map_bytes", "Memory of all offset maps.", &[], status.offset_map_bytes);
+    let around = status.partitions.iter().map(|p| p.bypass_batches).fold(0, u64::saturating_add);
+    page.one("bypass_batches", "Batches that producers wrote straight to the active cluster.", &[], around);
     page.head("streams", "Partitions by what feeds their stream.");
     for state in StreamState::ALL {
         let count = status.partitions.iter().filter(|partition| partition.stream == state).count();
@@ -95,6 +97,7 @@ mod tests {
             "kafka_standby_active{cluster=\"east\"} 1",
             "kafka_standby_active{cluster=\"west\"} 0",
             "kafka_standby_standby_in_sync 1",
+            "kafka_standby_bypass_batches 0",
             "kafka_standby_streams{state=\"tee\"} 1",
             "kafka_standby_streams{state=\"diverged\"} 0",
             "kafka_standby_stream_lag_records{topic=\"t\",partition=\"0\"} 0",

@@ -30,18 +30,22 @@ impl DivergenceState {
     }
 }
 
-/// Consecutive records of a partition on a retired cluster that no client can see any more. Ends are exclusive.
+/// Consecutive records of a partition on one cluster that no client can see any more. Ends are exclusive.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct DivergentRange {
     pub topic: String,
     pub partition: i32,
     /// The cluster that has them.
     pub cluster: String,
-    /// The generation that the cutover began which left them behind.
+    /// The generation that the cutover began which left them behind, or in which the active cluster lost them.
     pub generation: Generation,
     /// They lie behind a switchover, so somebody wrote to the cluster after it was retired.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub bypass: bool,
+    /// No cutover left them behind: `cluster` was the standby, and the active cluster has lost what these are copies of (an
+    /// unclean leader election).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub truncated: bool,
     /// The cluster's own offsets.
     pub from_offset: i64,
     pub to_offset: i64,
@@ -106,13 +110,16 @@ impl DivergenceRequest {
     }
 }
 
-/// Query of `GET /v1/divergence/export`: one range. A generation retires one cluster, so this is enough.
+/// Query of `GET /v1/divergence/export`: one range. A generation retires one cluster, so this is enough, except for ranges
+/// that the active cluster has lost.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ExportQuery {
     pub topic: String,
     pub partition: i32,
     pub generation: Generation,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from_offset: Option<i64>,
 }
 
 /// What stands in front of an export's parts: a line of JSON each. A batch's line is followed by its bytes as stored.

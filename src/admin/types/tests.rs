@@ -25,6 +25,7 @@ pub(crate) fn status() -> Status {
             lag_seconds: 0.0,
             bypass_batches: 0,
             holes: Vec::new(),
+            truncations: Vec::new(),
             detail: None,
         }],
         last_cutover: None,

@@ -92,11 +92,14 @@ impl Sink {
 
 /// Exports one range under `dir`; the directory that holds it.
 pub(super) fn export(client: &Client, range: &DivergentRange, dir: &Path) -> Result<PathBuf, Failure> {
+    // A generation leaves one range behind on the cluster that it retired; there may be several that the active one has lost.
+    let from = range.truncated.then_some(range.from_offset);
     let name = format!(
-        "{}-{}.generation-{}.{}",
+        "{}-{}.generation-{}{}.{}",
         quoted(&range.topic),
         range.partition,
         range.generation,
+        from.map_or_else(String::new, |from| format!(".from-{from}")),
         quoted(&range.cluster)
     );
     let target = dir.join(&name);
@@ -106,7 +109,8 @@ pub(super) fn export(client: &Client, range: &DivergentRange, dir: &Path) -> Res
     fs::create_dir_all(dir)?;
     let part = dir.join(format!(".{name}.{}.part", std::process::id()));
     fs::create_dir(&part)?;
-    let query = format!("topic={}&partition={}&generation={}", quoted(&range.topic), range.partition, range.generation);
+    let (topic, from) = (quoted(&range.topic), from.map_or_else(String::new, |from| format!("&from_offset={from}")));
+    let query = format!("topic={topic}&partition={}&generation={}{from}", range.partition, range.generation);
     let written = client
         .stream(&format!("/v1/divergence/export?{query}"))
         .and_then(|mut source| receive(&mut source, &part))

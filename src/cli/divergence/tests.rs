@@ -18,6 +18,7 @@ fn range() -> DivergentRange {
         cluster: "east".into(),
         generation: 1,
         bypass: false,
+        truncated: false,
         from_offset: 10,
         to_offset: 12,
         logical_from: 110,

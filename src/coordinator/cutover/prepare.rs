@@ -9,14 +9,11 @@ use crate::admin::types::LostRange;
 use crate::catalog::{InSync, Partition, StreamState};
 use crate::config::TeeMode;
 use crate::cutover::Event;
-use crate::offsets::Cut;
+use crate::offsets::{Cut, UNKNOWN_JUMP};
 use crate::upstream::{Cluster, OffsetSpec, PerPartition, UpstreamError};
 
 /// How long the lost cluster gets to show that it is not lost.
 const ALIVE: Duration = Duration::from_millis(100);
-/// Where logical offsets go on if it is not known what clients have seen of a lost cluster: no client has seen 2^40 records
-/// more of a partition than were stored with the state.
-const UNKNOWN_JUMP: i64 = 1 << 40;
 
 impl Drive<'_> {
     pub(super) async fn preflight_switchover(&mut self) -> Event {

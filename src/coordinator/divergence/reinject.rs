@@ -118,8 +118,8 @@ impl Coordinator {
     }
 
     async fn write_again(&self, range: &Range, record: &mut DivergenceRecord, fresh: bool) -> Result<(), Broken> {
-        let Key::Divergence { cluster, topic, partition, generation } = &range.key else { return Ok(()) };
-        let producer_id = again::producer_id(cluster, topic, *partition, *generation);
+        let Key::Divergence { cluster, topic, partition, generation, from } = &range.key else { return Ok(()) };
+        let producer_id = again::producer_id(cluster, topic, *partition, (*generation, *from));
         let mut skip = if fresh { 0 } else { self.stored(range, record, producer_id).await.map_err(Broken::Again)? };
         record.records += skip;
         record.sequence = again::advanced(record.sequence, skip);

@@ -68,6 +68,14 @@ pub struct ActiveProducer {
     pub current_txn_start_offset: i64,
 }
 
+/// Where a log ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogEnd {
+    pub offset: i64,
+    /// The leader's epoch; -1 from a broker that does not tell it.
+    pub leader_epoch: i32,
+}
+
 impl Cluster {
     /// One offset of each partition.
     pub async fn list_offsets(
@@ -75,6 +83,21 @@ impl Cluster {
         partitions: &[TopicPartition],
         spec: OffsetSpec,
     ) -> Result<PerPartition<i64>, UpstreamError> {
+        let found = self.ask_offsets(partitions, spec).await?;
+        Ok(found.into_iter().map(|(tp, end)| (tp, end.map(|end| end.offset))).collect())
+    }
+
+    /// Where each log ends (the high watermark), and under which leader epoch. Brokers give the epoch of their leadership with
+    /// this offset (class Partition, `fetchOffsetForTimestamp`).
+    pub async fn log_ends(&self, partitions: &[TopicPartition]) -> Result<PerPartition<LogEnd>, UpstreamError> {
+        self.ask_offsets(partitions, OffsetSpec::Latest).await
+    }
+
+    async fn ask_offsets(
+        &self,
+        partitions: &[TopicPartition],
+        spec: OffsetSpec,
+    ) -> Result<PerPartition<LogEnd>, UpstreamError> {
         let build = |items: &[(TopicPartition, ())]| {
             let topics = group_by_topic(items.iter().map(|(tp, ())| (tp, ())));
             let topics = topics.into_iter().map(|(topic, partitions)| {
@@ -93,7 +116,10 @@ impl Cluster {
             let topics = reply.topics.iter();
             topics
                 .flat_map(|t| t.partitions.iter().map(|p| (t.name.as_str(), p)))
-                .map(|(topic, p)| (TopicPartition::new(topic, p.partition_index), checked(p.error_code, p.offset)))
+                .map(|(topic, p)| {
+                    let end = LogEnd { offset: p.offset, leader_epoch: p.leader_epoch };
+                    (TopicPartition::new(topic, p.partition_index), checked(p.error_code, end))
+                })
                 .collect()
         })
         .await
