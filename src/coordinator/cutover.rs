@@ -41,6 +41,8 @@ struct Drive<'a> {
     warnings: Vec<String>,
     /// Transactional ids whose transaction ends with the generation, as they are to be stored.
     broken: Vec<(String, Record)>,
+    /// What has to be brought over of transactions that were being committed on a lost cluster.
+    torn: doubt::Torn,
     deadline: Instant,
 }
 
@@ -75,6 +77,7 @@ impl Coordinator {
             lost: Vec::new(),
             warnings: Vec::new(),
             broken: Vec::new(),
+            torn: doubt::Torn::default(),
             deadline: started + timeout,
             roles: roles.clone(),
         };

@@ -1,9 +1,10 @@
 //! The streams: one task per partition copies the active cluster's log to the standby.
 //!
 //! `topics` keeps the standby's topics like the active cluster's, `incarnation` forgets what is known of one that another
-//! has replaced, `partition` is the stream of one partition, `writer`
+//! has replaced, `partition` is the stream of one partition, `complete` brings over what a failover would tear, `writer`
 //! shares produce requests between streams, `poll` finds what bypassed the proxy, `verify` compares the two clusters.
 
+mod complete;
 mod incarnation;
 mod open;
 mod partition;
@@ -12,6 +13,7 @@ mod recall;
 mod topics;
 mod writer;
 
+pub use complete::{CompleteError, Completed, Completion};
 pub use recall::recall;
 pub use topics::{TopicSync, is_user_topic, register};
 

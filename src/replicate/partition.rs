@@ -137,6 +137,27 @@ async fn outcome(answer: Answer) -> Result<ProducedPartition, String> {
     }
 }
 
+/// Changes the standby's map and stores that on the standby itself, as often as it takes: before anything lands there.
+pub(super) async fn store_map(direction: &Direction, partition: &Partition, change: impl FnOnce(&mut OffsetMap)) {
+    let (to, tp) = (direction.to(), &partition.tp);
+    let (map, first_changed, runs_before) = {
+        let mut offsets = partition.offsets.write();
+        let map = offsets.map_mut(to);
+        let before = map.runs().len();
+        change(map);
+        (map.clone(), before.min(map.runs().len()).saturating_sub(1) / RUNS_PER_RECORD, before)
+    };
+    let (store, name) = (&direction.store, direction.standby_name());
+    let entries = || map_entries(store, name, tp, &map, first_changed, runs_before);
+    let mut pause = RETRY_WAIT.0;
+    while let Err(error) = store.write(to, entries()).await {
+        partition.set_state(StreamState::Waiting(error.to_string()));
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(RETRY_WAIT.1);
+    }
+    store.write_soon(direction.from, entries());
+}
+
 impl Stream {
     async fn pump(&mut self) -> Stop {
         let mut empty = EMPTY_WAIT.0;
@@ -295,26 +316,8 @@ impl Stream {
         self.publish();
     }
 
-    /// Changes the standby's map and stores that on the standby itself, as often as it takes: before anything lands there.
     async fn store_map(&self, change: impl FnOnce(&mut OffsetMap)) {
-        let (to, tp) = (self.direction.to(), &self.partition.tp);
-        let (map, first_changed, runs_before) = {
-            let mut offsets = self.partition.offsets.write();
-            let map = offsets.map_mut(to);
-            let before = map.runs().len();
-            change(map);
-            (map.clone(), before.min(map.runs().len()).saturating_sub(1) / RUNS_PER_RECORD, before)
-        };
-        let store = &self.direction.store;
-        let name = self.direction.standby_name();
-        let entries = || map_entries(store, name, tp, &map, first_changed, runs_before);
-        let mut pause = RETRY_WAIT.0;
-        while let Err(error) = store.write(to, entries()).await {
-            self.partition.set_state(StreamState::Waiting(error.to_string()));
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(RETRY_WAIT.1);
-        }
-        store.write_soon(self.direction.from, entries());
+        store_map(&self.direction, &self.partition, change).await;
     }
 
     /// Appends one batch where it must land; comes back when it is there.

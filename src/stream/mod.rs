@@ -7,7 +7,7 @@ mod ranges;
 mod tee;
 
 pub use duplicates::{DuplicateWindow, Seen};
-pub use plan::{Append, Cursor, Plan, PlanError, Stamp, StampState, apply_breaks, plan, plan_teed, seen};
+pub use plan::{Append, Cursor, Plan, PlanError, Stamp, StampState, apply_breaks, plan, plan_placed, plan_teed, seen};
 pub use ranges::Ranges;
 pub use tee::{TeeBuffer, TeeItem};
 

@@ -16,6 +16,7 @@ mod lagging;
 mod lifecycle;
 #[path = "../clients/matrix/mod.rs"]
 mod matrix;
+mod money;
 mod operator;
 mod pipeline;
 mod planted;
@@ -31,6 +32,7 @@ mod successor;
 mod support;
 mod three_brokers;
 mod tools;
+mod torn;
 mod transactions;
 mod upstream;
 mod verify;

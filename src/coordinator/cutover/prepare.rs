@@ -113,6 +113,7 @@ impl Drive<'_> {
                 to_end: progress.standby_end,
                 from_end: end.max(progress.replicated),
                 planned: true,
+                completed: Vec::new(),
             };
             self.cuts.push((partition, cut));
         }
@@ -180,11 +181,11 @@ impl Drive<'_> {
             let seen = partition.exposed().max(logical_end);
             let logical = if known { seen } else { seen.saturating_add(UNKNOWN_JUMP) };
             self.note_lost(&partition, logical_end, known);
-            let cut = Cut { generation, to, logical, to_end, from_end, planned: false };
+            let cut = Cut { generation, to, logical, to_end, from_end, planned: false, completed: Vec::new() };
             self.cuts.push((partition, cut));
         }
         if last {
-            self.lose_transactions();
+            self.lose_transactions().await;
         }
         Event::Succeeded
     }
