@@ -266,16 +266,26 @@ impl Memory {
         }
     }
 
+    /// Nothing is open by this id, and nothing keeps it from beginning a transaction.
+    pub fn is_idle(&self, id: &str) -> bool {
+        self.entries.get(id).is_some_and(|e| e.ending == Ending::Idle && !e.broken)
+    }
+
+    /// Is a transaction open whose producer may still be there? Its coordinator ends one that is silent for its timeout.
+    pub fn any_open(&self, now: At) -> bool {
+        let open = |e: &Entry| matches!(e.ending, Ending::Open | Ending::Ending { .. });
+        self.entries.values().any(|e| open(e) && now.saturating_sub(e.used_at) < At::from(e.timeout_ms))
+    }
+
     /// Transactions whose EndTxn(commit) was sent on and is not known to be done, when nothing is in flight any more.
     pub fn in_doubt(&self) -> Vec<InDoubt> {
         let ending = |e: &Entry| matches!(e.ending, Ending::Ending { committed: true, .. });
-        let doubtful = self.entries.iter().filter(|(_, e)| ending(e));
-        let in_doubt = |(id, e): (&Box<str>, &Entry)| InDoubt {
-            id: id.to_string(),
+        let in_doubt = |id: &str, e: &Entry| InDoubt {
+            id: id.to_owned(),
             touched: e.touched.clone(),
             whole: self.kept.get(id).cloned().unwrap_or_default(),
         };
-        doubtful.map(in_doubt).collect()
+        self.entries.iter().filter(|(_, e)| ending(e)).map(|(id, e)| in_doubt(id, e)).collect()
     }
 
     /// The transaction in doubt was committed by the cluster that is left.

@@ -231,6 +231,24 @@ fn a_commit_whose_reply_was_lost_is_answered_after_the_cutover() {
 }
 
 #[test]
+fn what_is_open_is_waited_for_as_long_as_its_coordinator_would() {
+    let mut memory = born(p(5, 3));
+    let quiet = |memory: &Memory, at: At| (memory.any_open(at), memory.is_idle(ID));
+    assert_eq!(quiet(&memory, NOW.0), (false, true));
+    memory.judge(ID, p(5, 3), produce(TV1), 0, NOW);
+    assert_eq!(quiet(&memory, NOW.0), (true, false));
+    assert_eq!(quiet(&memory, NOW.0 + 5_000), (false, false), "its timeout is over");
+    memory.judge(ID, p(5, 3), end(5, true), 0, NOW);
+    assert_eq!(quiet(&memory, NOW.0), (true, false));
+    memory.ended(ID, p(5, 3), true, Some(p(5, 4)), 0, NOW);
+    assert_eq!(quiet(&memory, NOW.0), (false, true));
+    memory.judge(ID, p(5, 4), produce(TV2), 0, NOW);
+    memory.break_open(None, 0);
+    assert_eq!(quiet(&memory, NOW.0), (false, false), "it must be aborted first");
+    assert!(!memory.is_idle("unknown"));
+}
+
+#[test]
 fn a_commit_that_was_refused_is_not_in_doubt() {
     let mut memory = born(p(5, 3));
     memory.judge(ID, p(5, 3), produce(TV1), 0, NOW);

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Drive, PROBE};
+use super::{Drive, LET_END, PROBE};
 use crate::admin::types::LostRange;
 use crate::catalog::{InSync, Partition, StreamState};
 use crate::config::TeeMode;
@@ -55,7 +55,13 @@ impl Drive<'_> {
         }
         let clusters = self.house.clusters.iter().flatten();
         futures_util::future::join_all(clusters.map(|c| c.warm(PROBE))).await;
-        if reasons.is_empty() { Event::Succeeded } else { Event::Failed(reasons) }
+        if !reasons.is_empty() {
+            return Event::Failed(reasons);
+        }
+        if !self.dry_run {
+            self.calm = Some(self.house.transactions.calm(LET_END).await);
+        }
+        Event::Succeeded
     }
 
     pub(super) async fn preflight_failover(&mut self) -> Event {
