@@ -18,6 +18,7 @@ use crate::catalog::Partition;
 use crate::config::TeeMode;
 use crate::cutover::{Command, Cutover, Event, Kind, Outcome, Phase, Wish};
 use crate::offsets::Cut;
+use crate::proxy::Calm;
 use crate::state::Key;
 use crate::transactions::Record;
 
@@ -26,6 +27,9 @@ const PROBE: Duration = Duration::from_secs(3);
 /// How long a failover lets connections come to rest by themselves; then they are closed. An acknowledgement that waits for
 /// the standby, which is alive, gets through in that time.
 const GIVE_UP: Duration = Duration::from_millis(150);
+/// How long a switchover lets open transactions come to their ends, before it holds anybody: several times what Kafka Streams
+/// takes from one commit to the next (`commit.interval.ms`: 100 ms). What is open then is aborted.
+const LET_END: Duration = Duration::from_millis(500);
 /// Pause between attempts at a step that has no way back.
 const RETRY: Duration = Duration::from_millis(100);
 
@@ -41,6 +45,11 @@ struct Drive<'a> {
     warnings: Vec<String>,
     /// Transactional ids whose transaction ends with the generation, as they are to be stored.
     broken: Vec<(String, Record)>,
+    /// What has to be brought over of transactions that were being committed on a lost cluster.
+    torn: doubt::Torn,
+    /// Until the gate is held.
+    calm: Option<Calm>,
+    dry_run: bool,
     deadline: Instant,
 }
 
@@ -75,6 +84,9 @@ impl Coordinator {
             lost: Vec::new(),
             warnings: Vec::new(),
             broken: Vec::new(),
+            torn: doubt::Torn::default(),
+            calm: None,
+            dry_run: request.dry_run,
             deadline: started + timeout,
             roles: roles.clone(),
         };
@@ -172,6 +184,7 @@ impl Drive<'_> {
         self.deadline = self.deadline.min(Instant::now() + limit);
         let deadline = if hard { Instant::now() + GIVE_UP } else { self.deadline };
         let quiet = self.house.gate.hold(hard, deadline).await;
+        self.calm = None;
         if quiet || hard {
             return Event::Succeeded;
         }

@@ -64,7 +64,12 @@ struct Range {
 
 impl Range {
     fn reader(&self, cluster: &Cluster) -> Reader {
-        Reader::new(cluster.clone(), self.partition.tp.clone(), self.from, self.end)
+        self.reader_from(cluster, self.from)
+    }
+
+    fn reader_from(&self, cluster: &Cluster, from: i64) -> Reader {
+        let crossed = self.partition.offsets.read().completed(self.cluster);
+        Reader::new(cluster.clone(), self.partition.tp.clone(), from, self.end).without(crossed)
     }
 }
 

@@ -33,11 +33,18 @@ pub struct Reader {
     end: i64,
     /// The last stable offset has been reached before the end: a transaction is open, what follows is undecided.
     undecided: bool,
+    /// Offsets (of the first record, and behind the last) of what is passed over.
+    left_out: Vec<(i64, i64)>,
 }
 
 impl Reader {
     pub fn new(cluster: Cluster, tp: TopicPartition, from: i64, end: i64) -> Self {
-        Reader { cluster, tp, next: from, end, undecided: false }
+        Reader { cluster, tp, next: from, end, undecided: false, left_out: Vec::new() }
+    }
+
+    /// Leaves out what has crossed after all (`offsets::PartitionOffsets::completed`).
+    pub fn without(self, left_out: Vec<(i64, i64)>) -> Self {
+        Reader { left_out, ..self }
     }
 
     /// The batches that follow; `None` at the end. What retention has taken is passed over.
@@ -46,10 +53,13 @@ impl Reader {
         while self.next < self.end {
             let reason = match self.fetch().await {
                 Ok(part) if part.error == 0 => {
-                    let stable = part.last_stable_offset;
+                    let (stable, before) = (part.last_stable_offset, self.next);
                     let found = self.judged(part)?;
                     if !found.is_empty() {
                         return Ok(Some(found));
+                    }
+                    if self.next > before {
+                        continue;
                     }
                     if !self.undecided && stable <= self.next {
                         self.undecided = true;
@@ -104,6 +114,9 @@ impl Reader {
                 break;
             }
             self.next = next;
+            if self.left_out.iter().any(|&(from, to)| from <= base && next <= to) {
+                continue;
+            }
             let class = match verdict {
                 Verdict::Control => Class::Control,
                 Verdict::Aborted => Class::Aborted,

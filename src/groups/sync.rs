@@ -280,6 +280,14 @@ impl GroupSync {
         (summary, failures)
     }
 
+    /// Writes offsets of the standby's own that a transaction has committed on a cluster that is lost. After [`Self::stop`].
+    ///
+    /// # Errors
+    /// Why they are not there.
+    pub async fn write_lost(&self, group: &str, offsets: &[(TopicPartition, i64, String)]) -> Result<(), String> {
+        self.write(group, offsets).await.map(drop)
+    }
+
     async fn turn(&self, group: &str) -> tokio::sync::MutexGuard<'_, ()> {
         let mut hasher = DefaultHasher::new();
         group.hash(&mut hasher);

@@ -79,7 +79,15 @@ mod tests {
     #[test]
     fn the_way_back_translates_too() {
         let mut offsets = copied(&[(0, 0, 10)]);
-        offsets.cut(&Cut { generation: 1, to: WEST, logical: 12, to_end: 10, from_end: 11, planned: true });
+        offsets.cut(&Cut {
+            generation: 1,
+            to: WEST,
+            logical: 12,
+            to_end: 10,
+            from_end: 11,
+            planned: true,
+            completed: Vec::new(),
+        });
         offsets.map_mut(EAST).append(12, 11, Run::OPEN);
         for (west, east) in [(4, Some(4)), (10, Some(11)), (13, Some(14)), (14, None)] {
             assert_eq!(standby_offset(&offsets, WEST, progress(13, 14), west), east, "{west}");

@@ -94,7 +94,7 @@ mod tests {
     const WEST: ClusterIx = ClusterIx::SECOND;
 
     fn cut(generation: Generation, to: ClusterIx, logical: i64, to_end: i64, from_end: i64) -> Cut {
-        Cut { generation, to, logical, to_end, from_end, planned: false }
+        Cut { generation, to, logical, to_end, from_end, planned: false, completed: Vec::new() }
     }
 
     #[test]

@@ -27,6 +27,8 @@ pub struct PartitionOffsets {
     cuts: Vec<(Generation, i64)>,
     /// Where each cutover left the cluster that it retired, in order of generation.
     retired: Vec<Retired>,
+    /// See [`Cut::completed`], with the cluster.
+    completed: Vec<(ClusterIx, i64, i64)>,
 }
 
 impl PartitionOffsets {
@@ -38,8 +40,10 @@ impl PartitionOffsets {
     }
 
     /// Puts together what was stored.
-    pub fn restore(maps: [OffsetMap; 2], cuts: Vec<(Generation, i64)>, retired: Vec<Retired>) -> Self {
-        PartitionOffsets { maps, cuts, retired }
+    pub fn restore(maps: [OffsetMap; 2], cuts: Vec<(Generation, i64)>, later: &[&Cut]) -> Self {
+        let retired = later.iter().map(|cut| Retired::by(cut)).collect();
+        let completed = later.iter().flat_map(|cut| completed(cut)).collect();
+        PartitionOffsets { maps, cuts, retired, completed }
     }
 
     pub fn map(&self, cluster: ClusterIx) -> &OffsetMap {
@@ -83,6 +87,7 @@ impl PartitionOffsets {
         map.append(cut.logical, cut.to_end, Run::OPEN);
         self.cuts.push((cut.generation, cut.logical));
         self.retired.push(Retired::by(cut));
+        self.completed.extend(completed(cut));
     }
 
     /// The log of `active` was truncated at `at` (an unclean leader election): what comes next there gets names from `logical`
@@ -122,6 +127,15 @@ impl PartitionOffsets {
     pub fn masked(&self, cluster: ClusterIx) -> Vec<Masked> {
         masked::ranges(self.map(cluster), &self.cuts, &self.retired, cluster)
     }
+
+    /// What of `cluster`'s masked ranges has crossed after all: see [`Cut::completed`].
+    pub fn completed(&self, cluster: ClusterIx) -> Vec<(i64, i64)> {
+        self.completed.iter().filter(|c| c.0 == cluster).map(|&(_, from, to)| (from, to)).collect()
+    }
+}
+
+fn completed(cut: &Cut) -> impl Iterator<Item = (ClusterIx, i64, i64)> {
+    cut.completed.iter().map(|&(from, to)| (cut.to.other(), from, to))
 }
 
 /// What a cutover fixes for one partition.
@@ -138,6 +152,10 @@ pub struct Cut {
     pub from_end: i64,
     /// A switchover: the old cluster's log ended at `from_end` when no client could write any more.
     pub planned: bool,
+    /// A failover: records of the old active cluster above `from_end` (its offset of the first, and behind the last) that the
+    /// new one has all the same, under their own logical offsets: a transaction of which other partitions had crossed already
+    /// was completed. They lie in the masked range, and come back by the reverse stream.
+    pub completed: Vec<(i64, i64)>,
 }
 
 #[cfg(test)]
@@ -152,7 +170,15 @@ mod tests {
         let mut p = PartitionOffsets::born(EAST, 0);
         p.map_mut(WEST).append(100, 0, 50); // east began at 100 (retention)
         // failover: clients saw up to 160, the standby has up to 150
-        p.cut(&Cut { generation: 1, to: WEST, logical: 160, to_end: 50, from_end: 150, planned: false });
+        p.cut(&Cut {
+            generation: 1,
+            to: WEST,
+            logical: 160,
+            to_end: 50,
+            from_end: 150,
+            planned: false,
+            completed: Vec::new(),
+        });
         assert_eq!(p.map(WEST).to_logical(49), Some(149));
         assert_eq!(p.map(WEST).to_logical(50), Some(160));
         assert_eq!(p.map(EAST).to_logical(149), Some(149));
@@ -162,7 +188,15 @@ mod tests {
         assert_eq!(p.generation_end(1), None);
         assert_eq!(p.generation(), 1);
         let before = p.clone();
-        p.cut(&Cut { generation: 1, to: WEST, logical: 160, to_end: 50, from_end: 150, planned: false });
+        p.cut(&Cut {
+            generation: 1,
+            to: WEST,
+            logical: 160,
+            to_end: 50,
+            from_end: 150,
+            planned: false,
+            completed: Vec::new(),
+        });
         assert_eq!(p, before, "applying the same cut twice changes nothing");
     }
 
@@ -185,7 +219,15 @@ mod tests {
         let masked = Masked { generation: 0, planned: false, truncated: true, from: 50, to: Some(90), logical: 60 };
         assert_eq!((p.masked(WEST), p.masked(EAST)), (vec![masked], vec![]));
         // The masked range is still one after a cutover, and nobody's tail.
-        p.cut(&Cut { generation: 1, to: WEST, logical: 110, to_end: 100, from_end: 70, planned: true });
+        p.cut(&Cut {
+            generation: 1,
+            to: WEST,
+            logical: 110,
+            to_end: 100,
+            from_end: 70,
+            planned: true,
+            completed: Vec::new(),
+        });
         assert_eq!(p.masked(WEST), [masked]);
         assert_eq!(p.map(WEST).to_logical(60), None);
         assert_eq!(p.map(WEST).to_logical(95), Some(105));
@@ -211,14 +253,58 @@ mod tests {
     }
 
     #[test]
+    fn what_was_completed_has_its_name_on_the_new_side_only() {
+        let mut p = PartitionOffsets::born(EAST, 0);
+        p.map_mut(WEST).append(0, 0, 10);
+        // East has 14 and 15 of a transaction; something that did not cross lies in front.
+        p.map_mut(WEST).append(14, 10, Run::OPEN);
+        let cut = Cut {
+            generation: 1,
+            to: WEST,
+            logical: 17,
+            to_end: 12,
+            from_end: 10,
+            planned: false,
+            completed: vec![(14, 16)],
+        };
+        p.cut(&cut);
+        let names = |ix, cluster| p.map(ix).to_logical(cluster);
+        assert_eq!(
+            [names(WEST, 9), names(WEST, 10), names(WEST, 11), names(WEST, 12)],
+            [Some(9), Some(14), Some(15), Some(17)]
+        );
+        assert_eq!([names(EAST, 9), names(EAST, 14)], [Some(9), None]);
+        assert_eq!((p.completed(EAST), p.completed(WEST)), (vec![(14, 16)], vec![]));
+        // Where the reverse stream begins.
+        assert_eq!(p.map(WEST).position_out(p.map(WEST).position_in(p.map(EAST).logical_end())), 14);
+        assert_eq!(PartitionOffsets::restore(p.maps.clone(), p.cuts.clone(), &[&cut]), p);
+    }
+
+    #[test]
     fn there_and_back_keeps_names() {
         let mut p = PartitionOffsets::born(EAST, 0);
         p.map_mut(WEST).append(0, 0, 10);
         p.map_mut(WEST).append(11, 10, 5); // a transaction marker at 10
-        p.cut(&Cut { generation: 1, to: WEST, logical: 17, to_end: 15, from_end: 17, planned: true });
+        p.cut(&Cut {
+            generation: 1,
+            to: WEST,
+            logical: 17,
+            to_end: 15,
+            from_end: 17,
+            planned: true,
+            completed: Vec::new(),
+        });
         // west wrote 3 (17..20), copied to east behind its own marker at 16
         p.map_mut(EAST).append(17, 17, 3);
-        p.cut(&Cut { generation: 2, to: EAST, logical: 20, to_end: 20, from_end: 18, planned: true });
+        p.cut(&Cut {
+            generation: 2,
+            to: EAST,
+            logical: 20,
+            to_end: 20,
+            from_end: 18,
+            planned: true,
+            completed: Vec::new(),
+        });
         for (logical, east, west) in [(9, 9, 9), (11, 11, 10), (15, 15, 14), (17, 17, 15), (19, 19, 17)] {
             assert_eq!(p.map(EAST).to_cluster(logical), Some(east));
             assert_eq!(p.map(WEST).to_cluster(logical), Some(west));

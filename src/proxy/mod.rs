@@ -21,7 +21,7 @@ pub use gate::{Gate, GateState};
 pub use inject::{InjectError, produce as inject};
 pub use pending::Reply;
 pub use server::Server;
-pub use transactions::{Transactions, fresh, now};
+pub use transactions::{Calm, Transactions, fresh, now};
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;

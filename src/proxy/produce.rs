@@ -324,14 +324,8 @@ fn stored(view: &View, acks: i16, entry: &Entry, answer: &mut PartitionProduceRe
         partition.acknowledge(logical, logical + count);
         return None;
     }
-    // Only a reply to acks=all proves that the batch is below the high watermark, and only these are stored as sent.
-    let as_sent = acks == -1
-        && answer.log_append_time_ms == -1
-        && topic.stored_as_sent.load(Ordering::Relaxed)
-        && header.is_dense()
-        && !header.is_transactional()
-        && header.size() == batch.len();
-    if as_sent {
+    // Only a reply to acks=all proves that the batch is below the high watermark.
+    if acks == -1 && !header.is_transactional() && as_sent(topic, header, batch, answer) {
         let taken = partition.tee(TeeItem { base_offset: base, next_offset: next, batch: batch.clone() });
         metrics::tee_batches(if taken { TeeResult::Fed } else { TeeResult::Overflow }).increment(1);
     } else {
@@ -367,12 +361,21 @@ fn wait(
     }
 }
 
+/// Has the broker stored the batch with the bytes that it was sent?
+fn as_sent(topic: &Topic, header: &BatchHeader, batch: &Bytes, answer: &PartitionProduceResponse) -> bool {
+    answer.log_append_time_ms == -1
+        && topic.stored_as_sent.load(Ordering::Relaxed)
+        && header.is_dense()
+        && header.size() == batch.len()
+}
+
 /// Notes what a transaction has written.
 fn touched(context: &Context, id: &str, entry: &Entry, answer: &PartitionProduceResponse) {
-    let (Some((_, partition)), Some((header, _))) = (&entry.partition, &entry.batch) else { return };
+    let (Some((topic, partition)), Some((header, batch))) = (&entry.partition, &entry.batch) else { return };
     if header.is_transactional() && answer.error_code == NONE && answer.base_offset >= 0 {
         let (base, next) = (answer.base_offset, answer.base_offset + i64::from(header.count));
-        context.transactions.memory.lock().touched(id, &partition.tp, base, next);
+        let batch = Some(batch).filter(|batch| as_sent(topic, header, batch, answer));
+        context.transactions.memory.lock().touched(id, &partition.tp, base, next, batch);
     }
 }
 

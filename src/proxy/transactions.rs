@@ -1,6 +1,7 @@
 //! Requests of transactional producers at the proxy: their producer ids stand for those of the active cluster, by the rules
 //! of [`crate::transactions`].
 
+mod calm;
 mod ending;
 
 use std::collections::HashMap;
@@ -28,6 +29,7 @@ use crate::transactions::{Ask, At, Init, Memory, Producer, Sequence, Verdict};
 use crate::wire::body::{decode, encode};
 use crate::wire::header::RequestHeader;
 
+pub use calm::Calm;
 pub use ending::reply;
 
 /// How long the new cluster's coordinator gets to take in an id at its first use after a cutover; then the client is told to
@@ -47,6 +49,8 @@ pub struct Transactions {
     turns: [tokio::sync::Mutex<()>; TURNS],
     /// There is a standby: else all goes through untouched.
     enabled: bool,
+    /// A switchover is near: no transaction begins.
+    calming: tokio::sync::watch::Sender<bool>,
 }
 
 /// What the reply half must know of a request that was sent on.
@@ -61,6 +65,7 @@ impl Transactions {
             memory: Mutex::default(),
             turns: std::array::from_fn(|_| tokio::sync::Mutex::default()),
             enabled,
+            calming: tokio::sync::watch::Sender::new(false),
         }
     }
 
@@ -215,6 +220,7 @@ fn real(verdict: Verdict, who: Producer) -> Producer {
 /// Judges a request; if its id has no producer on this cluster yet, sees to that first. Never gives [`Verdict::Map`].
 async fn settle(context: &Context, view: &View, id: &str, who: Producer, ask: Ask) -> Verdict {
     let transactions = &context.transactions;
+    transactions.may_begin(id, ask).await;
     loop {
         let verdict = transactions.judge(view, id, who, ask);
         if !matches!(verdict, Verdict::Map(_)) {

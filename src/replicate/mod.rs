@@ -2,9 +2,10 @@
 //!
 //! `topics` keeps the standby's topics like the active cluster's, `incarnation` forgets what is known of one that another
 //! has replaced, `truncation` finds that the active cluster has lost the end of a log, `partition` is the stream of one
-//! partition, `writer` shares produce requests between streams, `poll` finds what bypassed the proxy, `retention` forgets the
-//! offsets of records that are gone.
+//! partition, `complete` brings over what a failover would tear, `writer` shares produce requests between streams, `poll` finds
+//! what bypassed the proxy, `retention` forgets the offsets of records that are gone.
 
+mod complete;
 mod incarnation;
 mod open;
 mod partition;
@@ -15,6 +16,7 @@ mod topics;
 mod truncation;
 mod writer;
 
+pub use complete::{CompleteError, Completed, Completion};
 pub use recall::recall;
 pub use topics::{TopicSync, is_user_topic, register};
 

@@ -104,14 +104,14 @@ pub async fn open(direction: &Direction, partition: &Partition) -> Result<Opened
         filled.close_at_cluster(standby.end);
         filled.logical_end()
     } else {
-        // Behind a cut that this cluster lost, copying begins at the generation's first offset, at once under a run of its
-        // own: from now on what the log holds behind this place is the copy, or somebody else's.
+        // Behind a cut that this cluster lost, copying begins at the active cluster's next record (the generation's first, or
+        // what was completed of a transaction), at once under a run of its own: from now on what the log holds behind this
+        // place is the copy, or somebody else's.
         let ends = to.cluster_end();
         if offsets.retired(direction.to()).is_some_and(|r| r.planned) {
             tail::refuse_writes_after_switchover(direction, tp, ends.max(standby.start), standby.end).await?;
         }
-        let cut = offsets.cuts().last().map_or(0, |&(_, logical)| logical);
-        let logical = to.logical_end().max(cut);
+        let logical = from.position_out(from.position_in(to.logical_end()));
         begin = Some(Begin { ends, logical, at: standby.end });
         logical
     };
@@ -211,7 +211,7 @@ async fn log_end(cluster: &Cluster, tp: &TopicPartition) -> Result<Option<i64>, 
 
 /// The identity that the stream stamps with: the sequence goes on where the standby knows it to be, so that an append that
 /// a killed predecessor had under way and ours are one and the same to the broker.
-async fn stamp(direction: &Direction, tp: &TopicPartition) -> Result<StampState, OpenError> {
+pub(super) async fn stamp(direction: &Direction, tp: &TopicPartition) -> Result<StampState, OpenError> {
     let producer_id = stream_producer_id(&tp.topic, tp.partition, direction.to());
     let not_yet = |e: String| OpenError::NotYet(format!("standby: {e}"));
     let found = direction.standby.describe_producers(std::slice::from_ref(tp)).await;

@@ -15,6 +15,7 @@ use tokio::sync::{OwnedRwLockReadGuard, oneshot};
 use tokio::time::Instant;
 
 use in_sync::Return;
+pub(super) use maps::store_map;
 use pipeline::Behind;
 
 use super::Direction;

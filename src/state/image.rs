@@ -8,7 +8,7 @@ use super::records::{
     CutRecord, DivergenceRecord, GenerationRecord, InSyncRecord, Key, MapRecord, Owner, Stored, TopicRecord,
 };
 use crate::model::{ClusterIx, Generation};
-use crate::offsets::{Cut, OffsetMap, PartitionOffsets, Retired};
+use crate::offsets::{Cut, OffsetMap, PartitionOffsets};
 use crate::transactions;
 
 /// The newest copy of every record.
@@ -140,7 +140,9 @@ impl Image {
             let Some(record) = self.get::<CutRecord>(key).filter(|_| generation <= committed) else { continue };
             let Some(to) = cluster(&record.to) else { continue };
             for (topic, partition, logical, to_end, from_end) in record.cuts {
-                let cut = Cut { generation, to, logical, to_end, from_end, planned: record.planned };
+                let own = record.completed.iter().filter(|c| c.0 == topic && c.1 == partition);
+                let completed = own.map(|&(_, _, from, to)| (from, to)).collect();
+                let cut = Cut { generation, to, logical, to_end, from_end, planned: record.planned, completed };
                 all.entry((topic, partition)).or_default().push(cut);
             }
         }
@@ -214,8 +216,8 @@ impl Image {
             maps[cluster.ix()] = one.map(cluster).clone();
         }
         known.extend(cuts.iter().filter(|c| c.generation > born.1).map(|c| (c.generation, c.logical)));
-        let retired = cuts.iter().filter(|c| c.generation > born.1).map(Retired::by);
-        Ok(PartitionOffsets::restore(maps, known, retired.collect()))
+        let later: Vec<&Cut> = cuts.iter().filter(|c| c.generation > born.1).collect();
+        Ok(PartitionOffsets::restore(maps, known, &later))
     }
 }
 
@@ -281,7 +283,7 @@ mod tests {
             &Key::Cut { generation: 1, part: 0 },
             1,
             3,
-            json!({"to": "west", "cuts": [["t", 0, 160, 50, 150]]}),
+            json!({"to": "west", "cuts": [["t", 0, 160, 50, 150]], "completed": [["t", 0, 155, 157], ["t", 1, 3, 4]]}),
         );
         assert!(image.cuts(ix).is_empty(), "not committed");
         apply(&mut image, &Key::Generation, 1, 4, generation(1, "west"));

@@ -228,6 +228,9 @@ pub struct CutRecord {
     #[serde(default)]
     pub planned: bool,
     pub cuts: Vec<(String, i32, i64, i64, i64)>,
+    /// Of transactions that a failover completed: (topic, partition, first offset on the old cluster, offset behind the last).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub completed: Vec<(String, i32, i64, i64)>,
 }
 
 /// Whether the standby is in sync, for partitions of `sync` topics; stored before the state is left.

@@ -11,7 +11,7 @@ mod tee;
 pub use bypass::Bypass;
 pub use duplicates::{DuplicateWindow, Seen};
 pub use lineage::{Change, Lineage, Look};
-pub use plan::{Append, Cursor, Plan, PlanError, Stamp, StampState, apply_breaks, plan, plan_teed, seen};
+pub use plan::{Append, Cursor, Plan, PlanError, Stamp, StampState, apply_breaks, plan, plan_placed, plan_teed, seen};
 pub use ranges::Ranges;
 pub use tee::{TeeBuffer, TeeItem};
 

@@ -170,13 +170,30 @@ pub fn plan_teed(
     active: &OffsetMap,
     standby: &OffsetMap,
 ) -> Result<Plan, PlanError> {
+    let mut next = cursor.active_next;
+    let mut placed = Vec::with_capacity(batches.len());
+    for batch in batches {
+        let batch = Batch::new(batch)?;
+        let base = next;
+        next += i64::from(batch.header().count);
+        placed.push((base, batch));
+    }
+    plan_placed(placed, cursor, active, standby)
+}
+
+/// Plans batches as clients sent them, each with the offset at which the active cluster stored it, rising; what lies between
+/// them does not cross.
+pub fn plan_placed(
+    batches: Vec<(i64, Batch)>,
+    cursor: Cursor,
+    active: &OffsetMap,
+    standby: &OffsetMap,
+) -> Result<Plan, PlanError> {
     let mut plan = Plan { appends: Vec::new(), active_next: cursor.active_next, ..Default::default() };
     let mut last = standby.runs().last().copied();
     let mut end = cursor.standby_end;
-    for batch in batches {
-        let batch = Batch::new(batch)?;
-        let base = plan.active_next;
-        plan.active_next += i64::from(batch.header().count);
+    for (base, batch) in batches {
+        plan.active_next = base + i64::from(batch.header().count);
         let Some(logical) = active.to_logical(base) else { continue };
         let append = Append { standby_base: end, active_next: plan.active_next, ..whole(batch, logical) };
         if !goes_on(last, logical, end)? {

@@ -16,6 +16,7 @@ const TRANSACTION_ABORTABLE: i16 = ResponseError::TransactionAbortable.code();
 /// First versions whose senders know TRANSACTION_ABORTABLE (KIP-890).
 const PRODUCE_ABORTABLE: i16 = 11;
 const OFFSETS_ABORTABLE: i16 = 4;
+const END_ABORTABLE: i16 = 5;
 /// First versions whose senders know PRODUCER_FENCED (KIP-588).
 const TXN_FENCED: i16 = 2;
 const INIT_FENCED: i16 = 4;
@@ -32,6 +33,8 @@ pub fn broken(ask: Ask) -> i16 {
         }
         Ask::AddOffsets { .. } => UNKNOWN_PRODUCER_ID,
         Ask::CommitOffsets { .. } => ILLEGAL_GENERATION,
+        // Under transaction protocol 2 the code that every client turns into an abort, franz-go's group sessions too (KIP-890).
+        Ask::End { version, .. } if version >= END_ABORTABLE => TRANSACTION_ABORTABLE,
         Ask::End { .. } => UNKNOWN_PRODUCER_ID,
     }
 }

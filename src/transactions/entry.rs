@@ -212,6 +212,13 @@ impl Entry {
         (told, moved)
     }
 
+    /// The cluster has refused an EndTxn, and not only for the moment.
+    pub fn end_refused(&mut self, who: Producer) {
+        if matches!(self.ending, Ending::Ending { asked, .. } if asked == who) {
+            self.ending = Ending::Unknown;
+        }
+    }
+
     /// What the client is told for a producer of the cluster. The mapping moves where the cluster gave another producer id, or
     /// the shown epoch is at its end.
     fn show(&mut self, real: Producer, generation: Generation, fresh: i64) -> (Producer, bool) {

@@ -2,7 +2,10 @@
 
 use std::collections::{HashMap, HashSet};
 
+use bytes::Bytes;
+
 use super::entry::{Ending, Entry, Sequence};
+use super::kept::{Kept, Whole};
 use super::{Ask, At, Init, Mapping, Offsets, Producer, Record, Touched, Verdict};
 use crate::model::{Generation, TopicPartition};
 
@@ -25,6 +28,7 @@ pub struct Memory {
     names: usize,
     /// Forgotten since the last look, to be removed from the state topics.
     forgotten: Vec<String>,
+    kept: Kept,
 }
 
 /// A transaction whose EndTxn(commit) may or may not have been carried out.
@@ -32,6 +36,8 @@ pub struct Memory {
 pub struct InDoubt {
     pub id: String,
     pub touched: Touched,
+    /// What it wrote, as far as it is kept.
+    pub whole: Whole,
 }
 
 impl Memory {
@@ -63,6 +69,7 @@ impl Memory {
         if let Some(_known) = self.entries.insert(id.into(), entry) {
             self.names -= id.len();
         }
+        self.release(id);
         while self.entries.len() > MAX_IDS || self.names > MAX_NAMES {
             let others = self.entries.iter().filter(|(name, _)| ***name != *id);
             let Some(oldest) = others.min_by_key(|(_, e)| e.used_at).map(|(name, _)| name.clone()) else { return };
@@ -70,8 +77,16 @@ impl Memory {
         }
     }
 
+    /// Batches are kept while there is a transaction that has written them.
+    fn release(&mut self, id: &str) {
+        if self.entries.get(id).is_none_or(|e| e.touched.partitions.is_empty()) {
+            self.kept.forget(id);
+        }
+    }
+
     fn forget(&mut self, id: &str) {
         if self.entries.remove(id).is_some() {
+            self.release(id);
             self.names -= id.len();
             self.forgotten.push(id.to_owned());
         }
@@ -140,7 +155,9 @@ impl Memory {
         };
         let told = entry.initialised(asked, timeout_ms, real, generation, fresh);
         entry.stored_at = at;
-        (told, entry.record(at))
+        let record = entry.record(at);
+        self.release(id);
+        (told, record)
     }
 
     /// The record of a mapping for a client that goes on as it is, to be stored and then taken over by [`Self::adopt`].
@@ -175,6 +192,7 @@ impl Memory {
         entry.told = record.told;
         entry.mapping = Some(mapping);
         entry.stored_at = record.at_ms;
+        self.release(id);
     }
 
     /// See [`Entry::sequence`].
@@ -200,10 +218,11 @@ impl Memory {
         }
     }
 
-    /// Records of the open transaction were stored: at these offsets of the active cluster.
-    pub fn touched(&mut self, id: &str, partition: &TopicPartition, base: i64, next: i64) {
+    /// Records of the open transaction were stored: at these offsets of the active cluster. `batch`: in this form.
+    pub fn touched(&mut self, id: &str, partition: &TopicPartition, base: i64, next: i64, batch: Option<&Bytes>) {
         if let Some(entry) = self.entries.get_mut(id) {
             entry.touched.partitions.entry(partition.clone()).or_default().add(base, next);
+            self.kept.add(id, partition, base, next, batch);
         }
     }
 
@@ -234,14 +253,39 @@ impl Memory {
     ) -> (Producer, Option<Record>) {
         let Some(entry) = self.entries.get_mut(id) else { return (real.unwrap_or(asked), None) };
         let (told, moved) = entry.ended(asked, committed, real, generation, fresh);
-        (told, moved.then(|| entry.record(at)))
+        let record = moved.then(|| entry.record(at));
+        self.release(id);
+        (told, record)
+    }
+
+    /// The cluster has refused an EndTxn for good: what became of its transaction is not known, but it is not for this
+    /// request to commit it any more.
+    pub fn end_refused(&mut self, id: &str, asked: Producer) {
+        if let Some(entry) = self.entries.get_mut(id) {
+            entry.end_refused(asked);
+        }
+    }
+
+    /// Nothing is open by this id, and nothing keeps it from beginning a transaction.
+    pub fn is_idle(&self, id: &str) -> bool {
+        self.entries.get(id).is_some_and(|e| e.ending == Ending::Idle && !e.broken)
+    }
+
+    /// Is a transaction open whose producer may still be there? Its coordinator ends one that is silent for its timeout.
+    pub fn any_open(&self, now: At) -> bool {
+        let open = |e: &Entry| matches!(e.ending, Ending::Open | Ending::Ending { .. });
+        self.entries.values().any(|e| open(e) && now.saturating_sub(e.used_at) < At::from(e.timeout_ms))
     }
 
     /// Transactions whose EndTxn(commit) was sent on and is not known to be done, when nothing is in flight any more.
     pub fn in_doubt(&self) -> Vec<InDoubt> {
         let ending = |e: &Entry| matches!(e.ending, Ending::Ending { committed: true, .. });
-        let doubtful = self.entries.iter().filter(|(_, e)| ending(e));
-        doubtful.map(|(id, e)| InDoubt { id: id.to_string(), touched: e.touched.clone() }).collect()
+        let in_doubt = |id: &str, e: &Entry| InDoubt {
+            id: id.to_owned(),
+            touched: e.touched.clone(),
+            whole: self.kept.get(id).cloned().unwrap_or_default(),
+        };
+        self.entries.iter().filter(|(_, e)| ending(e)).map(|(id, e)| in_doubt(id, e)).collect()
     }
 
     /// The transaction in doubt was committed by the cluster that is left.
@@ -249,6 +293,7 @@ impl Memory {
         if let Some(entry) = self.entries.get_mut(id) {
             entry.found_committed(fresh);
         }
+        self.release(id);
     }
 
     /// A cluster is left: what is open there cannot go on. `aborted` are the transactions that were open by the cluster's own
@@ -265,6 +310,7 @@ impl Memory {
             if open || aborted.is_some_and(|ids| ids.contains(&**id)) {
                 (entry.broken, entry.mapping, entry.ending) = (true, None, Ending::Idle);
                 entry.touched = Touched::default();
+                self.kept.forget(id);
                 broken.push((id.to_string(), entry.record(at)));
             } else if entry.ending == Ending::Unknown {
                 entry.ending = Ending::Idle;

@@ -14,10 +14,12 @@
 //!                                                     EndTxn(abort), InitProducerId
 //! ```
 //!
-//! `memory` holds what is known of all ids, `entry` the rules of one, `codes` the errors that clients can live with.
+//! `memory` holds what is known of all ids, `entry` the rules of one, `kept` the batches of what is open, `codes` the errors
+//! that clients can live with.
 
 mod codes;
 mod entry;
+mod kept;
 mod memory;
 #[cfg(test)]
 mod tests;
@@ -30,6 +32,7 @@ use crate::model::{Generation, TopicPartition};
 use crate::stream::Ranges;
 
 pub use entry::{Ending, Sequence};
+pub use kept::{Batches, Whole};
 pub use memory::{InDoubt, MAX_IDS, Memory};
 
 /// Highest epoch that a producer is given; at the next one there is a new producer id (Kafka class TransactionMetadata,

@@ -79,7 +79,7 @@ fn what_was_open_must_be_aborted_and_the_abort_is_answered_here() {
             (Ask::AddOffsets { version: 3 }, 59),
             (Ask::CommitOffsets { version: 4 }, 120),
             (Ask::CommitOffsets { version: 3 }, 22),
-            (end(version, true), 59),
+            (end(version, true), if version == 5 { 120 } else { 59 }),
         ];
         for (ask, code) in codes {
             assert_eq!(memory.judge(ID, p(5, 3), ask, 1, NOW), Verdict::Refuse(code), "{ask:?}");
@@ -210,20 +210,54 @@ fn epochs_end_on_either_side() {
 
 #[test]
 fn a_commit_whose_reply_was_lost_is_answered_after_the_cutover() {
+    let batch = bytes::Bytes::from_static(b"batch");
     for (version, next) in [(5, p(5, 4)), (3, p(5, 3))] {
         let mut memory = born(p(5, 3));
         memory.judge(ID, p(5, 3), produce(TV1), 0, NOW);
-        memory.touched(ID, &TopicPartition::new("t", 0), 10, 12);
+        memory.touched(ID, &TopicPartition::new("t", 0), 10, 12, Some(&batch));
         memory.judge(ID, p(5, 3), end(version, true), 0, NOW);
         let doubtful = memory.in_doubt();
         assert_eq!(doubtful.len(), 1);
-        assert_eq!(doubtful[0].touched.partitions[&TopicPartition::new("t", 0)].above(0), [(10, 12)]);
+        let tp = TopicPartition::new("t", 0);
+        let written = &doubtful[0].touched.partitions[&tp];
+        assert_eq!(written.above(0), [(10, 12)]);
+        assert_eq!(doubtful[0].whole.of(&tp, written), Some(&Batches::from([(10, (12, batch.clone()))])));
         memory.found_committed(ID, NOW.1);
         assert!(memory.in_doubt().is_empty() && memory.break_open(None, 0).is_empty());
         assert_eq!(memory.judge(ID, p(5, 3), end(version, true), 1, NOW), Verdict::Done(next));
         assert_ne!(memory.judge(ID, p(5, 3), end(version, false), 1, NOW), Verdict::Done(next), "another question");
         assert_eq!(memory.judge(ID, next, produce(TV1), 1, NOW), Verdict::Map(5_000));
     }
+}
+
+#[test]
+fn what_is_open_is_waited_for_as_long_as_its_coordinator_would() {
+    let mut memory = born(p(5, 3));
+    let quiet = |memory: &Memory, at: At| (memory.any_open(at), memory.is_idle(ID));
+    assert_eq!(quiet(&memory, NOW.0), (false, true));
+    memory.judge(ID, p(5, 3), produce(TV1), 0, NOW);
+    assert_eq!(quiet(&memory, NOW.0), (true, false));
+    assert_eq!(quiet(&memory, NOW.0 + 5_000), (false, false), "its timeout is over");
+    memory.judge(ID, p(5, 3), end(5, true), 0, NOW);
+    assert_eq!(quiet(&memory, NOW.0), (true, false));
+    memory.ended(ID, p(5, 3), true, Some(p(5, 4)), 0, NOW);
+    assert_eq!(quiet(&memory, NOW.0), (false, true));
+    memory.judge(ID, p(5, 4), produce(TV2), 0, NOW);
+    memory.break_open(None, 0);
+    assert_eq!(quiet(&memory, NOW.0), (false, false), "it must be aborted first");
+    assert!(!memory.is_idle("unknown"));
+}
+
+#[test]
+fn a_commit_that_was_refused_is_not_in_doubt() {
+    let mut memory = born(p(5, 3));
+    memory.judge(ID, p(5, 3), produce(TV1), 0, NOW);
+    memory.judge(ID, p(5, 3), end(5, true), 0, NOW);
+    memory.end_refused(ID, p(5, 2));
+    assert_eq!(memory.in_doubt().len(), 1, "a zombie's was refused");
+    memory.end_refused(ID, p(5, 3));
+    assert!(memory.in_doubt().is_empty());
+    assert_eq!(memory.break_open(None, 0).len(), 1, "for all that is known it is open");
 }
 
 #[test]

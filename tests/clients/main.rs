@@ -14,6 +14,7 @@ use std::time::Duration;
 use clap::Parser;
 use serde_json::{Value, json};
 
+use matrix::judge::Judgement;
 use matrix::known::{CLIENTS, Kind, Known, find};
 use matrix::program::{Unprepared, prepare};
 use matrix::scenario::{Results, Rig};
@@ -87,7 +88,10 @@ fn run(known: &'static Known, arguments: &Arguments) -> Row {
     let both = thread::spawn(move || {
         let mut rig = Rig::start(rate, known.transaction_version, proxy);
         let first = |mut results: Results| results.remove(0).1;
-        let proxied = first(rig.through_the_proxy(std::slice::from_ref(&prepared)));
+        let proxied: Judgement = first(rig.through_the_proxy(std::slice::from_ref(&prepared)));
+        // At once: what follows may come to no end.
+        let violations = proxied.violations(|role| known.limit(role));
+        println!("    through the proxy: {} acknowledged, {violations:?}, {:?}", proxied.acknowledged, proxied.notes);
         Runs { proxied, direct: first(rig.without_a_proxy(&[prepared])) }
     });
     let failed = NoRuns { reason: "the run came to no end".into(), is_failure: true };

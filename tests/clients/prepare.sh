@@ -55,7 +55,7 @@ java_program() {
     shift
     need java "a Java (openjdk-17-jdk-headless)"
     need javac "a Java compiler (openjdk-17-jdk-headless)"
-    sources="$here/java/$class.java $here/java/Line.java"
+    sources="$here/java/$class.java $here/java/Task.java $here/java/Line.java"
     # shellcheck disable=SC2086
     wanted=$(stamp $sources)
     libs=$(sh "$project/tests/fetch-kafka.sh" 4.3.1)
@@ -82,7 +82,7 @@ java_client() {
     version=${name#java-}
     need java "a Java (openjdk-17-jdk-headless)"
     need javac "a Java compiler (openjdk-17-jdk-headless)"
-    sources="$here/java/Numbered.java $here/java/Line.java"
+    sources="$here/java/Numbered.java $here/java/Task.java $here/java/Line.java"
     # shellcheck disable=SC2086
     wanted=$(stamp $sources)
     case $version in

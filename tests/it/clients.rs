@@ -4,10 +4,11 @@ use crate::matrix::known::{CLIENTS, Known};
 use crate::matrix::program::{Prepared, Unprepared, prepare};
 use crate::matrix::scenario::Rig;
 
-/// These need nothing but the test clusters' own jars.
-const ALWAYS: [&str; 2] = ["java-4.3.1", "java-3.9.2"];
-/// Taken along where `make clients` has left them: one of each family.
-const IF_THERE: [&str; 2] = ["librdkafka", "franz-go"];
+/// These need nothing but the test clusters' own jars. One of them writes and processes in transactions, with the same
+/// producers all the time.
+const ALWAYS: [&str; 3] = ["java-4.3.1", "java-3.9.2", "java-txn"];
+/// Taken along where `make clients` has left them: one of each family, and Kafka Streams.
+const IF_THERE: [&str; 3] = ["librdkafka", "franz-go", "streams"];
 /// Of each client, in a planned cutover: what stands still for longer does not go on by itself. The promise of a second
 /// is measured by `make clients`, one client at a time; here clusters, clients and other tests share what there is.
 const STALL_MS: u64 = 10_000;

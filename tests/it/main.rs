@@ -18,6 +18,7 @@ mod lagging;
 mod lifecycle;
 #[path = "../clients/matrix/mod.rs"]
 mod matrix;
+mod money;
 mod operator;
 mod pipeline;
 mod planted;
@@ -33,6 +34,7 @@ mod successor;
 mod support;
 mod three_brokers;
 mod tools;
+mod torn;
 mod transactions;
 mod truncation;
 mod upstream;

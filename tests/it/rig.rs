@@ -29,6 +29,10 @@ impl Rig {
         Self { proxy: Proxy::start(spec), east, west }
     }
 
+    pub fn cluster(&mut self, name: &str) -> &mut Cluster {
+        if name == self.east.name() { &mut self.east } else { &mut self.west }
+    }
+
     /// Waits until the preflight of a switchover passes, switches over and checks the report.
     pub fn switch(&self) -> Value {
         self.proxy.wait_switchable(PATIENCE);

@@ -1,8 +1,8 @@
 //! Transactional producers over cutovers: what is committed crosses whole, what is open ends as an error that the
 //! application may abort, the same producer goes on, and a second producer with the same id fences the first.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -15,8 +15,6 @@ use crate::rig::{PATIENCE, Rig, assert_done};
 use crate::support::client;
 use crate::support::proxy::Proxy;
 use crate::support::scan;
-use crate::support::shared::repetitions;
-use crate::support::wait::wait_until;
 
 const TOPIC: &str = "ledger";
 const PARTITIONS: i32 = 3;
@@ -216,102 +214,6 @@ fn a_failover_keeps_what_was_committed_and_nothing_else() {
     tellers.iter_mut().for_each(Teller::transaction);
     let committed: BTreeSet<String> = tellers.iter().flat_map(|t| t.committed.clone()).collect();
     assert_eq!(read(&rig.proxy.bootstrap()), committed);
-    rig.assert_equal();
-}
-
-/// One producer of transfers between accounts (partitions), until it is told to stop.
-struct Transfers {
-    committed: BTreeSet<String>,
-    aborted: BTreeSet<String>,
-    errors: usize,
-}
-
-/// Every fifth transfer is aborted by the application. A transfer that fails is not tried again.
-fn transfer(bootstrap: &str, name: &str, stop: &AtomicBool, count: &AtomicU32) -> Transfers {
-    let mut config = client::config(bootstrap);
-    config.set("transactional.id", name).set("linger.ms", "0").set("message.timeout.ms", "45000");
-    let producer: ThreadedProducer<_> = config.create().expect("a producer");
-    producer.init_transactions(PATIENCE).expect("transactions");
-    let mut done = Transfers { committed: BTreeSet::new(), aborted: BTreeSet::new(), errors: 0 };
-    for n in 0.. {
-        if stop.load(Ordering::Relaxed) {
-            break;
-        }
-        let transfer = format!("{name} {n}");
-        let sent = producer.begin_transaction().and_then(|()| {
-            for (leg, amount) in [(0, -100), (1, 100)] {
-                let value = format!("{transfer} {amount}");
-                let record = BaseRecord::<str, str>::to(TOPIC).partition((n + leg) % PARTITIONS).payload(&value);
-                producer.send(record).map_err(|(e, _)| e)?;
-            }
-            Ok(())
-        });
-        let ended = match sent {
-            Ok(()) if n % 5 == 4 => {
-                producer.flush(PATIENCE).expect("sent or failed");
-                producer.abort_transaction(PATIENCE).expect("aborted");
-                done.aborted.insert(transfer.clone());
-                continue;
-            }
-            Ok(()) => producer.commit_transaction(PATIENCE),
-            Err(error) => Err(error),
-        };
-        match ended {
-            Ok(()) => {
-                done.committed.insert(transfer);
-            }
-            Err(KafkaError::Transaction(e)) if e.txn_requires_abort() => {
-                producer.abort_transaction(PATIENCE).expect("aborted");
-                done.aborted.insert(transfer);
-                done.errors += 1;
-            }
-            Err(error) => panic!("{transfer}: {error:?}"),
-        }
-        count.fetch_add(1, Ordering::Relaxed);
-    }
-    done
-}
-
-/// Three producers move money between accounts, over switchovers and a restart of the proxy: each transfer has both legs or
-/// none, none is there twice, and what was committed is all there is.
-#[test]
-fn money_is_neither_made_nor_lost() {
-    let mut rig = rig();
-    let (stop, count) = (AtomicBool::new(false), AtomicU32::new(0));
-    let bootstrap = rig.proxy.bootstrap();
-    let more = |n: u32| {
-        let goal = count.load(Ordering::Relaxed) + n;
-        wait_until("transfers", 2 * PATIENCE, || count.load(Ordering::Relaxed) >= goal);
-    };
-    let done: Vec<Transfers> = std::thread::scope(|scope| {
-        let tellers = ["anna", "ben", "cleo"].map(|name| scope.spawn(|| transfer(&bootstrap, name, &stop, &count)));
-        for round in 0..repetitions(2, 5) {
-            more(repetitions(20, 400) as u32);
-            let report = rig.switch();
-            eprintln!("round {round}: held {} ms, {}", report["hold_ms"], report["warnings"]);
-            if round == 1 {
-                more(10);
-                rig.proxy.restart();
-            }
-        }
-        more(20);
-        stop.store(true, Ordering::Relaxed);
-        tellers.into_iter().map(|t| t.join().expect("a teller")).collect()
-    });
-    let found = read(&bootstrap);
-    let mut legs: BTreeMap<&str, Vec<i64>> = BTreeMap::new();
-    for value in &found {
-        let (transfer, amount) = value.rsplit_once(' ').expect("an amount");
-        legs.entry(transfer).or_default().push(amount.parse().expect("a number"));
-    }
-    for (transfer, amounts) in &legs {
-        assert_eq!((amounts.len(), amounts.iter().sum::<i64>()), (2, 0), "{transfer} is torn");
-    }
-    let committed: BTreeSet<&str> = done.iter().flat_map(|d| &d.committed).map(String::as_str).collect();
-    assert_eq!(legs.keys().copied().collect::<BTreeSet<_>>(), committed);
-    for done in &done {
-        eprintln!("{} committed, {} aborted, {} errors", done.committed.len(), done.aborted.len(), done.errors);
-    }
     rig.assert_equal();
 }
 

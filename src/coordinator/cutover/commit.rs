@@ -13,6 +13,9 @@ use crate::state::{CutRecord, Entry, GenerationRecord, InSyncRecord, Key};
 impl Drive<'_> {
     /// Stores the cuts and, behind them, the generation: that record is the commit.
     pub(super) async fn commit(&mut self) -> Event {
+        if let Err(reason) = self.complete_torn().await {
+            return Event::Unknown(reason);
+        }
         match self.write_commit(self.roles.active.other()).await {
             Ok(()) => Event::Succeeded,
             Err(reason) => Event::Unknown(reason),
@@ -33,7 +36,15 @@ impl Drive<'_> {
         for (part, chunk) in self.cuts.chunks(CUTS_PER_RECORD).enumerate() {
             let cuts =
                 chunk.iter().map(|(p, c)| (p.tp.topic.to_string(), p.tp.partition, c.logical, c.to_end, c.from_end));
-            let record = CutRecord { to: to.into(), planned: self.kind == Kind::Switchover, cuts: cuts.collect() };
+            let completed = chunk.iter().flat_map(|(p, c)| {
+                c.completed.iter().map(|&(from, to)| (p.tp.topic.to_string(), p.tp.partition, from, to))
+            });
+            let record = CutRecord {
+                to: to.into(),
+                planned: self.kind == Kind::Switchover,
+                cuts: cuts.collect(),
+                completed: completed.collect(),
+            };
             entries.push(store.entry_in(generation, &Key::Cut { generation, part }, &record));
         }
         if self.kind == Kind::Failover {
@@ -59,6 +70,10 @@ impl Drive<'_> {
     /// The commit may be stored or not. Writing it again settles that: the records say the same.
     pub(super) async fn resolve(&mut self) -> Event {
         tokio::time::sleep(RETRY).await;
+        if let Err(reason) = self.complete_torn().await {
+            tracing::error!(reason, "a transaction is not completed; requests stay held until it is");
+            return Event::Unknown(reason);
+        }
         match self.write_commit(self.roles.active.other()).await {
             Ok(()) => Event::Succeeded,
             Err(reason) => {

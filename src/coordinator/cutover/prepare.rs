@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Drive, PROBE};
+use super::{Drive, LET_END, PROBE};
 use crate::admin::types::LostRange;
 use crate::catalog::{InSync, Partition, StreamState};
 use crate::config::TeeMode;
@@ -52,7 +52,13 @@ impl Drive<'_> {
         }
         let clusters = self.house.clusters.iter().flatten();
         futures_util::future::join_all(clusters.map(|c| c.warm(PROBE))).await;
-        if reasons.is_empty() { Event::Succeeded } else { Event::Failed(reasons) }
+        if !reasons.is_empty() {
+            return Event::Failed(reasons);
+        }
+        if !self.dry_run {
+            self.calm = Some(self.house.transactions.calm(LET_END).await);
+        }
+        Event::Succeeded
     }
 
     pub(super) async fn preflight_failover(&mut self) -> Event {
@@ -110,6 +116,7 @@ impl Drive<'_> {
                 to_end: progress.standby_end,
                 from_end: end.max(progress.replicated),
                 planned: true,
+                completed: Vec::new(),
             };
             self.cuts.push((partition, cut));
         }
@@ -177,11 +184,11 @@ impl Drive<'_> {
             let seen = partition.exposed().max(logical_end);
             let logical = if known { seen } else { seen.saturating_add(UNKNOWN_JUMP) };
             self.note_lost(&partition, logical_end, known);
-            let cut = Cut { generation, to, logical, to_end, from_end, planned: false };
+            let cut = Cut { generation, to, logical, to_end, from_end, planned: false, completed: Vec::new() };
             self.cuts.push((partition, cut));
         }
         if last {
-            self.lose_transactions();
+            self.lose_transactions().await;
         }
         Event::Succeeded
     }

@@ -125,7 +125,7 @@ impl Coordinator {
         record.sequence = again::advanced(record.sequence, skip);
         let client = self.cluster(range.cluster).ok_or_else(|| Broken::Refused("not configured".into()))?;
         let start = record.next.max(range.from);
-        let mut reader = Reader::new(client.clone(), range.partition.tp.clone(), start, range.end);
+        let mut reader = range.reader_from(client, start);
         let mut written = 0;
         while let Some(batches) = reader.chunk().await.map_err(|e| Broken::Again(e.to_string()))? {
             for (_, batch) in batches.into_iter().filter(|(class, _)| *class == Class::Data) {

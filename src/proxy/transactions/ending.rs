@@ -70,6 +70,10 @@ async fn ended(
 ) -> Result<Bytes, String> {
     let reply: EndTxnResponse = decode(body, version)?;
     if reply.error_code != NONE {
+        let again = ResponseError::try_from_code(reply.error_code).is_some_and(|e| e.is_retriable());
+        if !again && reply.error_code != CONCURRENT_TRANSACTIONS {
+            context.transactions.memory.lock().end_refused(id, who);
+        }
         return Ok(body.clone());
     }
     let touched = context.transactions.memory.lock().touched_by(id, who);

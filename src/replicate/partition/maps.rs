@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use super::super::Direction;
 use super::super::incarnation::map_entries;
 use super::{RETRY_WAIT, Stream};
-use crate::catalog::StreamState;
+use crate::catalog::{Partition, StreamState};
 use crate::offsets::OffsetMap;
 use crate::state::MapRecord;
 use crate::state::records::RUNS_PER_RECORD;
@@ -15,32 +16,39 @@ const MAX_RUNS: usize = 4_000_000;
 /// How often a stream with a full map looks whether runs have been forgotten.
 const FULL_LOOK: Duration = Duration::from_secs(1);
 
+/// Changes the standby's map and stores that on the standby itself, as often as it takes: before anything lands there.
+pub(in crate::replicate) async fn store_map(
+    direction: &Direction,
+    partition: &Partition,
+    change: impl FnOnce(&mut OffsetMap),
+) {
+    let (to, tp) = (direction.to(), &partition.tp);
+    while partition.offsets.read().map(to).runs().len() >= MAX_RUNS {
+        let full = "its offset map is full until retention has moved both clusters' log starts";
+        partition.set_state(StreamState::Waiting(full.into()));
+        tokio::time::sleep(FULL_LOOK).await;
+    }
+    let (map, first_changed, end_before) = {
+        let mut offsets = partition.offsets.write();
+        let map = offsets.map_mut(to);
+        let (before, end_before) = (map.runs().len(), MapRecord::end_part(map).max(1));
+        change(map);
+        let changed = before.min(map.runs().len()).saturating_sub(1);
+        (map.clone(), (map.forgotten() + changed) / RUNS_PER_RECORD, end_before)
+    };
+    let (store, name) = (&direction.store, direction.standby_name());
+    let entries = || map_entries(store, name, tp, &map, first_changed, end_before);
+    let mut pause = RETRY_WAIT.0;
+    while let Err(error) = store.write(to, entries()).await {
+        partition.set_state(StreamState::Waiting(error.to_string()));
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(RETRY_WAIT.1);
+    }
+    store.write_soon(direction.from, entries());
+}
+
 impl Stream {
-    /// Changes the standby's map and stores that on the standby itself, as often as it takes: before anything lands there.
     pub(super) async fn store_map(&self, change: impl FnOnce(&mut OffsetMap)) {
-        let (to, tp) = (self.direction.to(), &self.partition.tp);
-        while self.partition.offsets.read().map(to).runs().len() >= MAX_RUNS {
-            let full = "its offset map is full until retention has moved both clusters' log starts";
-            self.partition.set_state(StreamState::Waiting(full.into()));
-            tokio::time::sleep(FULL_LOOK).await;
-        }
-        let (map, first_changed, end_before) = {
-            let mut offsets = self.partition.offsets.write();
-            let map = offsets.map_mut(to);
-            let (before, end_before) = (map.runs().len(), MapRecord::end_part(map).max(1));
-            change(map);
-            let changed = before.min(map.runs().len()).saturating_sub(1);
-            (map.clone(), (map.forgotten() + changed) / RUNS_PER_RECORD, end_before)
-        };
-        let store = &self.direction.store;
-        let name = self.direction.standby_name();
-        let entries = || map_entries(store, name, tp, &map, first_changed, end_before);
-        let mut pause = RETRY_WAIT.0;
-        while let Err(error) = store.write(to, entries()).await {
-            self.partition.set_state(StreamState::Waiting(error.to_string()));
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(RETRY_WAIT.1);
-        }
-        store.write_soon(self.direction.from, entries());
+        store_map(&self.direction, &self.partition, change).await;
     }
 }

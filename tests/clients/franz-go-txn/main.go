@@ -138,7 +138,11 @@ func process() error {
 			task.Error("group", false, failed.Err())
 		}
 		if err != nil {
-			return err
+			// It says to try an abort; what does not let itself be aborted is the end.
+			task.Error("group", false, err)
+			if _, err = session.End(context.Background(), kgo.TryAbort); err != nil {
+				return err
+			}
 		}
 		if committed {
 			fetches.EachRecord(func(r *kgo.Record) { task.Read("group", r.Partition, r.Offset, r.Value) })

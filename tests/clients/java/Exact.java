@@ -1,7 +1,3 @@
-import java.io.BufferedReader;
-import java.io.InputStreamReader;
-import java.nio.charset.StandardCharsets;
-import java.time.Duration;
 import java.util.ArrayList;
 import java.util.Collections;
 import java.util.HashMap;
@@ -9,8 +5,6 @@ import java.util.List;
 import java.util.Map;
 import java.util.Properties;
 import java.util.concurrent.Future;
-import java.util.stream.Collectors;
-import java.util.stream.IntStream;
 import org.apache.kafka.clients.consumer.ConsumerRecord;
 import org.apache.kafka.clients.consumer.ConsumerRecords;
 import org.apache.kafka.clients.consumer.KafkaConsumer;
@@ -25,110 +19,37 @@ import org.apache.kafka.common.errors.OutOfOrderSequenceException;
 import org.apache.kafka.common.errors.ProducerFencedException;
 import org.apache.kafka.common.errors.TimeoutException;
 import org.apache.kafka.common.errors.UnsupportedVersionException;
-import org.apache.kafka.common.utils.AppInfoParser;
 
 /**
  * A producer in transactions, a processor that reads, writes and commits its offsets in one transaction, a reader of the
  * output. One producer object each for the whole run, as an application has.
  */
-public final class Exact {
-    private static final int KEYS = 24;
+public final class Exact extends Task {
     private static final int PER_TRANSACTION = 4;
     /** Every fifth transaction is aborted; its records have keys that must never be seen. */
     private static final int ABORT_EVERY = 5;
     private static final int ABORTED = 1000;
-    private static final Duration POLL = Duration.ofMillis(100);
 
-    private final String bootstrap;
-    private final String input;
     private final String output;
-    private final int partitions;
-    private final String group;
-    private final int rate;
-    private volatile boolean producing = true;
-    private volatile boolean reading = true;
-    private volatile boolean seek = false;
 
     private Exact(String[] args) {
-        bootstrap = args[0];
-        input = args[1];
-        output = args[1] + "-out";
-        partitions = Integer.parseInt(args[2]);
-        group = args[3];
-        rate = Integer.parseInt(args[4]);
+        super(args);
+        output = topic + "-out";
     }
 
     public static void main(String[] args) throws Exception {
         new Exact(args).run();
     }
 
-    private void run() throws Exception {
-        Line.hello(AppInfoParser.getVersion(), true);
-        Thread producer = start("producer", this::produce);
-        Thread processor = start("group", this::process);
-        Thread reader = start("assigned", this::readOutput);
-        BufferedReader orders = new BufferedReader(new InputStreamReader(System.in, StandardCharsets.UTF_8));
-        for (String order = orders.readLine(); order != null; order = orders.readLine()) {
-            switch (order) {
-                case "seek":
-                    seek = true;
-                    break;
-                case "stop":
-                    producing = false;
-                    producer.join();
-                    Line.flushed();
-                    break;
-                case "end":
-                    reading = false;
-                    processor.join();
-                    reader.join();
-                    System.exit(0);
-                    break;
-                default:
-                    throw new IllegalArgumentException(order);
-            }
-        }
-        // The runner is gone.
-        Runtime.getRuntime().halt(1);
-    }
-
-    private interface Work {
-        void run() throws Exception;
-    }
-
-    private Thread start(String role, Work work) {
-        Thread thread = new Thread(() -> {
-            try {
-                work.run();
-            } catch (Throwable error) {
-                Line.error(role, true, error);
-            }
-        }, role);
-        thread.start();
-        return thread;
+    @Override
+    void assigned() {
+        readAssigned(output, consumingCommitted("assigned"));
     }
 
     private KafkaProducer<String, String> producer(String id) {
-        Properties properties = new Properties();
-        properties.put("bootstrap.servers", bootstrap);
-        properties.put("client.id", id);
+        Properties properties = producing(id);
         properties.put("transactional.id", group + "-" + id);
-        properties.put("key.serializer", "org.apache.kafka.common.serialization.StringSerializer");
-        properties.put("value.serializer", "org.apache.kafka.common.serialization.StringSerializer");
         return new KafkaProducer<>(properties);
-    }
-
-    private KafkaConsumer<String, String> consumer(String id) {
-        Properties properties = new Properties();
-        properties.put("bootstrap.servers", bootstrap);
-        properties.put("client.id", id);
-        properties.put("group.id", group);
-        properties.put("isolation.level", "read_committed");
-        properties.put("enable.auto.commit", "false");
-        properties.put("auto.offset.reset", "earliest");
-        properties.put("key.deserializer", "org.apache.kafka.common.serialization.StringDeserializer");
-        properties.put("value.deserializer", "org.apache.kafka.common.serialization.StringDeserializer");
-        return new KafkaConsumer<>(properties);
     }
 
     /** What Kafka's documentation says cannot be aborted: the producer has to be closed. */
@@ -155,7 +76,8 @@ public final class Exact {
         }
     }
 
-    private void produce() throws Exception {
+    @Override
+    void produce() throws Exception {
         try (KafkaProducer<String, String> producer = producer("producer")) {
             producer.initTransactions();
             long start = System.nanoTime();
@@ -183,7 +105,7 @@ public final class Exact {
                 String id = key + "-" + n / KEYS;
                 ids.add(id);
                 // The same partition either way.
-                sent.add(producer.send(new ProducerRecord<>(input, "key-" + n % KEYS, id + " " + "x".repeat(80))));
+                sent.add(producer.send(new ProducerRecord<>(topic, "key-" + n % KEYS, id + " " + "x".repeat(80))));
             }
             if (commit) {
                 patiently("producer", producer::commitTransaction);
@@ -206,11 +128,14 @@ public final class Exact {
         return true;
     }
 
-    private void process() throws Exception {
-        try (KafkaConsumer<String, String> consumer = consumer("processor");
+    @Override
+    void group() {
+        Properties properties = consumingCommitted("processor");
+        properties.put("group.id", group);
+        try (KafkaConsumer<String, String> consumer = new KafkaConsumer<>(properties);
                 KafkaProducer<String, String> producer = producer("processor")) {
             producer.initTransactions();
-            consumer.subscribe(Collections.singletonList(input));
+            consumer.subscribe(Collections.singletonList(topic));
             while (reading) {
                 ConsumerRecords<String, String> records = consumer.poll(POLL);
                 if (!records.isEmpty()) {
@@ -229,7 +154,7 @@ public final class Exact {
             for (ConsumerRecord<String, String> record : records) {
                 producer.send(new ProducerRecord<>(output, record.key(), record.value()));
                 offsets.put(
-                    new TopicPartition(input, record.partition()), new OffsetAndMetadata(record.offset() + 1));
+                    new TopicPartition(topic, record.partition()), new OffsetAndMetadata(record.offset() + 1));
             }
             producer.sendOffsetsToTransaction(offsets, consumer.groupMetadata());
             patiently("group", producer::commitTransaction);
@@ -257,38 +182,6 @@ public final class Exact {
             } else {
                 consumer.seek(partition, position.offset());
             }
-        }
-    }
-
-    private void readOutput() {
-        List<TopicPartition> all =
-            IntStream.range(0, partitions).mapToObj(p -> new TopicPartition(output, p)).collect(Collectors.toList());
-        Map<TopicPartition, Long> positions = new HashMap<>();
-        all.forEach(partition -> positions.put(partition, 0L));
-        try (KafkaConsumer<String, String> consumer = consumer("assigned")) {
-            consumer.assign(all);
-            positions.forEach(consumer::seek);
-            while (reading) {
-                if (seek) {
-                    seek = false;
-                    positions.forEach(consumer::seek);
-                }
-                for (ConsumerRecord<String, String> record : consumer.poll(POLL)) {
-                    Line.read("assigned", record.partition(), record.offset(), id(record));
-                    positions.put(new TopicPartition(output, record.partition()), record.offset() + 1);
-                }
-            }
-        }
-    }
-
-    private static String id(ConsumerRecord<String, String> record) {
-        return record.value().substring(0, record.value().indexOf(' '));
-    }
-
-    private static void sleepUntil(long due) throws InterruptedException {
-        long early = due - System.nanoTime();
-        if (early > 0) {
-            Thread.sleep(early / 1_000_000, (int) (early % 1_000_000));
         }
     }
 }
