@@ -297,19 +297,25 @@ impl Chaos {
     }
 }
 
-/// (generation, seq) of each record that a cluster's state topic says.
-fn state(cluster: &Cluster) -> Result<BTreeMap<String, (u64, u64)>, String> {
+/// What a cluster's state topic says: by key the newest record's data.
+fn state(cluster: &Cluster) -> Result<BTreeMap<String, Value>, String> {
     let mut newest = BTreeMap::new();
     scan::visit(&cluster.bootstrap(), "__kafka_standby_state", PATIENCE, |message| {
         let key = String::from_utf8_lossy(message.key().unwrap_or_default()).into_owned();
-        let stored: Value = serde_json::from_slice(message.payload().unwrap_or_default()).map_err(|e| e.to_string())?;
-        let stamp = (stored["generation"].as_u64().unwrap_or(0), stored["seq"].as_u64().unwrap_or(0));
-        let known = newest.entry(key).or_insert(stamp);
-        *known = stamp.max(*known);
+        let stored = serde_json::from_slice(message.payload().unwrap_or_default());
+        let mut stored: Value = stored.map_err(|e| e.to_string())?;
+        let stamp = (stored["generation"].as_u64(), stored["seq"].as_u64());
+        if let Some(data) = stored["data"].as_object_mut() {
+            data.remove("at_ms"); // of each writing
+        }
+        let known = newest.entry(key).or_insert((stamp, Value::Null));
+        if stamp >= known.0 {
+            *known = (stamp, stored["data"].take());
+        }
         Ok(())
     })?;
-    newest.remove("owner");
-    Ok(newest)
+    newest.remove("owner"); // each cluster's own
+    Ok(newest.into_iter().map(|(key, (_, data))| (key, data)).collect())
 }
 
 /// A proxy that could read one cluster only would know all that there is to know.
