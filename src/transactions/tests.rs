@@ -249,6 +249,27 @@ fn what_is_open_is_waited_for_as_long_as_its_coordinator_would() {
 }
 
 #[test]
+fn offsets_of_the_last_committed_transaction_are_known_for_a_moment() {
+    let mut memory = born(p(5, 3));
+    let offsets = || vec![(TopicPartition::new("in", 0), 7, String::new())];
+    let mut run = |epoch, committed, at: At| {
+        memory.judge(ID, p(5, epoch), produce(TV2), 0, (at, 0));
+        memory.touched_offsets(ID, p(5, epoch), "group", offsets());
+        assert!(memory.lately_committed(at).is_empty() || epoch > 4, "not committed yet");
+        memory.judge(ID, p(5, epoch), end(5, committed), 0, (at, 0));
+        memory.ended(ID, p(5, epoch), committed, Some(p(5, epoch + 1)), 0, (at, 0));
+        memory.lately_committed(at).len()
+    };
+    assert_eq!(run(3, false, NOW.0), 0);
+    assert_eq!(run(4, true, NOW.0), 1);
+    assert_eq!(run(5, false, NOW.0), 1, "an aborted one changes nothing");
+    assert_eq!(memory.lately_committed(NOW.0)[0].offsets["group"], offsets());
+    assert!(memory.lately_committed(NOW.0 + 60_000).is_empty());
+    memory.break_open(None, NOW.0);
+    assert!(memory.lately_committed(NOW.0).is_empty(), "offsets of a cluster that is left");
+}
+
+#[test]
 fn a_commit_that_was_refused_is_not_in_doubt() {
     let mut memory = born(p(5, 3));
     memory.judge(ID, p(5, 3), produce(TV1), 0, NOW);
