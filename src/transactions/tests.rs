@@ -72,6 +72,7 @@ fn what_was_open_must_be_aborted_and_the_abort_is_answered_here() {
         let broken = memory.break_open(Some(&HashSet::new()), 0);
         assert!(matches!(&broken[..], [(id, record)] if id == ID && record.broken && record.mapping.is_none()));
         let codes = [
+            (produce(12), 47),
             (produce(11), 120),
             (produce(9), 48),
             (Ask::AddPartitions { version: 3 }, 59),
@@ -138,7 +139,7 @@ fn after_a_restart_the_stored_epoch_is_a_bound_from_below() {
 #[test]
 fn an_unknown_id_is_taken_at_its_word_and_must_abort_first() {
     let mut memory = Memory::default();
-    assert_eq!(memory.judge(ID, p(5, 3), produce(TV2), 2, NOW), Verdict::Refuse(120));
+    assert_eq!(memory.judge(ID, p(5, 3), produce(TV2), 2, NOW), Verdict::Refuse(47));
     assert_eq!(memory.judge(ID, p(5, 3), end(5, false), 2, NOW), Verdict::Done(p(5, 4)));
     assert_eq!(memory.judge(ID, p(5, 4), produce(TV2), 2, NOW), Verdict::Map(60_000));
     assert_eq!(memory.init("new", None, 5, 2, 0), Init::AsIs);
