@@ -10,7 +10,7 @@ use super::Coordinator;
 use crate::model::ClusterIx;
 use crate::proxy::{fresh, now};
 use crate::state::{Entry, Key};
-use crate::transactions::{InDoubt, Record};
+use crate::transactions::{InDoubt, Record, Touched};
 use crate::upstream::{Cluster, transaction};
 
 /// For the standby's coordinator to come up where there were no transactions before.
@@ -46,6 +46,11 @@ impl Coordinator {
     /// Transactions whose EndTxn(commit) was under way.
     pub(super) fn doubtful_transactions(&self) -> Vec<InDoubt> {
         self.transactions.memory.lock().in_doubt()
+    }
+
+    /// Acknowledged transactions whose group offsets may not have crossed.
+    pub(super) fn lately_committed_transactions(&self) -> Vec<Touched> {
+        self.transactions.memory.lock().lately_committed(now())
     }
 
     pub(super) fn found_committed(&self, id: &str) {

@@ -181,6 +181,13 @@ impl Rehome {
         Ok(Ruling::Send { body, reply: Reply::Rewrite })
     }
 
+    /// Whether offsets that a transaction commits in this member's name go from outside the group, as its own commits do: the
+    /// new coordinator does not know it yet. Its producer's epoch still fences it.
+    pub fn commits_from_outside(&self, generation: u32, group: &str, member: &str) -> bool {
+        let who = Who { group, member, generation };
+        !member.is_empty() && self.members.lock().commit(who, self.now()) == Commit::Simple
+    }
+
     /// See [`Members::take_unjoined`].
     #[must_use]
     pub fn take_unjoined(&self, generation: u32) -> Vec<(String, Vec<String>)> {

@@ -15,7 +15,7 @@ use kafka_protocol::messages::{
     AddOffsetsToTxnRequest, AddPartitionsToTxnRequest, EndTxnRequest, EndTxnResponse, InitProducerIdRequest,
     InitProducerIdResponse, TxnOffsetCommitRequest,
 };
-use kafka_protocol::protocol::Encodable;
+use kafka_protocol::protocol::{Encodable, StrBytes};
 use parking_lot::Mutex;
 
 use super::pending::{self, Reply};
@@ -39,6 +39,8 @@ const MAP_LIMIT: Duration = Duration::from_secs(10);
 const TURNS: usize = 64;
 
 const NONE: i16 = 0;
+/// Of who commits from outside a group; the member is then not looked at (KIP-447).
+const NO_GENERATION: i32 = -1;
 /// To a client that is to ask again: the coordinator is not there at the moment; a produce lacks what it needs.
 const COORDINATOR_NOT_AVAILABLE: i16 = ResponseError::CoordinatorNotAvailable.code();
 const NOT_ENOUGH_REPLICAS: i16 = ResponseError::NotEnoughReplicas.code();
@@ -145,6 +147,10 @@ pub async fn request(context: &Context, view: &View, header: &RequestHeader, bod
                 verdict => real(verdict, who),
             };
             (req.producer_id.0, req.producer_epoch) = (real.id, real.epoch);
+            if context.rehome.commits_from_outside(view.generation, &req.group_id, &req.member_id) {
+                (req.generation_id, req.member_id) = (NO_GENERATION, StrBytes::default());
+                req.group_instance_id = None;
+            }
             rewrite::txn_offset_commit::request(&mut req, view);
             note_offsets(context, who, &req);
             send(&req, version, Reply::Rewrite)

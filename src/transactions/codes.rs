@@ -15,6 +15,8 @@ const TRANSACTION_ABORTABLE: i16 = ResponseError::TransactionAbortable.code();
 
 /// First versions whose senders know TRANSACTION_ABORTABLE (KIP-890).
 const PRODUCE_ABORTABLE: i16 = 11;
+/// Of transaction protocol 2 (KIP-890): librdkafka, to which INVALID_PRODUCER_EPOCH is fatal, sends none so high.
+const PRODUCE_OWN_EPOCH: i16 = 12;
 const OFFSETS_ABORTABLE: i16 = 4;
 const END_ABORTABLE: i16 = 5;
 /// First versions whose senders know PRODUCER_FENCED (KIP-588).
@@ -24,6 +26,9 @@ const INIT_FENCED: i16 = 4;
 /// The transaction was open when its cluster was left: an error after which the application may abort it.
 pub fn broken(ask: Ask) -> i16 {
     match ask {
+        // Kafka Streams ends a thread by TRANSACTION_ABORTABLE here, and its group then waits for the session of that member; by
+        // this it gives its tasks back and goes on. Those who send this version take it for abortable.
+        Ask::Produce { version, .. } if version >= PRODUCE_OWN_EPOCH => INVALID_PRODUCER_EPOCH,
         Ask::Produce { version, .. } if version >= PRODUCE_ABORTABLE => TRANSACTION_ABORTABLE,
         Ask::Produce { .. } => INVALID_TXN_STATE,
         // Clients send version 3 at most, whether they know TRANSACTION_ABORTABLE or not.

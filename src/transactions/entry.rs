@@ -55,6 +55,8 @@ pub(super) struct Entry {
     pub broken: bool,
     pub ending: Ending,
     pub touched: Touched,
+    /// Of the last transaction that was committed in this generation.
+    pub last: Touched,
     pub ended: Option<Ended>,
     /// Whose InitProducerId made `told`, if it named one (KIP-360): its retry is not a stranger's.
     pub bumped_from: Option<Producer>,
@@ -101,6 +103,7 @@ impl Entry {
             broken: false,
             ending: Ending::Idle,
             touched: Touched::default(),
+            last: Touched::default(),
             ended: None,
             bumped_from: None,
             used_at: at,
@@ -187,7 +190,10 @@ impl Entry {
     fn finish(&mut self, asked: Producer, committed: bool, told: Producer) {
         self.told = told;
         self.ending = Ending::Idle;
-        self.touched = Touched::default();
+        let touched = std::mem::take(&mut self.touched);
+        if committed {
+            self.last = touched;
+        }
         self.ended = Some(Ended { asked, committed, told });
     }
 

@@ -18,6 +18,9 @@ const MAX_NAMES: usize = 16 << 20;
 const EXPIRY_MS: At = 7 * 24 * 3600 * 1000;
 /// What is used is stored again after this long, so that a restart does not take it for unused.
 const REFRESH_MS: At = 24 * 3600 * 1000;
+/// For so long after a transaction the copy of its group's offsets may be on its way (milliseconds). Later what is found there
+/// is somebody's will: an operator may have reset them.
+const LATELY_MS: At = 30_000;
 /// Given to a coordinator for an id whose InitProducerId was not seen (milliseconds): the default of all clients.
 const DEFAULT_TIMEOUT_MS: i32 = 60_000;
 
@@ -288,6 +291,13 @@ impl Memory {
         self.entries.iter().filter(|(_, e)| ending(e)).map(|(id, e)| in_doubt(id, e)).collect()
     }
 
+    /// The last transactions that were acknowledged a moment ago and have committed offsets: while the standby is out of sync
+    /// nothing waits for these to cross, and records can be there before them.
+    pub fn lately_committed(&self, now: At) -> Vec<Touched> {
+        let lately = |e: &&Entry| now.saturating_sub(e.used_at) < LATELY_MS && !e.last.offsets.is_empty();
+        self.entries.values().filter(lately).map(|e| e.last.clone()).collect()
+    }
+
     /// The transaction in doubt was committed by the cluster that is left.
     pub fn found_committed(&mut self, id: &str, fresh: i64) {
         if let Some(entry) = self.entries.get_mut(id) {
@@ -302,6 +312,7 @@ impl Memory {
     pub fn break_open(&mut self, aborted: Option<&HashSet<String>>, at: At) -> Vec<(String, Record)> {
         let mut broken = Vec::new();
         for (id, entry) in &mut self.entries {
+            entry.last = Touched::default();
             let open = match entry.ending {
                 Ending::Idle => false,
                 Ending::Open | Ending::Ending { .. } => true,

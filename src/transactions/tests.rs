@@ -72,6 +72,7 @@ fn what_was_open_must_be_aborted_and_the_abort_is_answered_here() {
         let broken = memory.break_open(Some(&HashSet::new()), 0);
         assert!(matches!(&broken[..], [(id, record)] if id == ID && record.broken && record.mapping.is_none()));
         let codes = [
+            (produce(12), 47),
             (produce(11), 120),
             (produce(9), 48),
             (Ask::AddPartitions { version: 3 }, 59),
@@ -138,7 +139,7 @@ fn after_a_restart_the_stored_epoch_is_a_bound_from_below() {
 #[test]
 fn an_unknown_id_is_taken_at_its_word_and_must_abort_first() {
     let mut memory = Memory::default();
-    assert_eq!(memory.judge(ID, p(5, 3), produce(TV2), 2, NOW), Verdict::Refuse(120));
+    assert_eq!(memory.judge(ID, p(5, 3), produce(TV2), 2, NOW), Verdict::Refuse(47));
     assert_eq!(memory.judge(ID, p(5, 3), end(5, false), 2, NOW), Verdict::Done(p(5, 4)));
     assert_eq!(memory.judge(ID, p(5, 4), produce(TV2), 2, NOW), Verdict::Map(60_000));
     assert_eq!(memory.init("new", None, 5, 2, 0), Init::AsIs);
@@ -246,6 +247,27 @@ fn what_is_open_is_waited_for_as_long_as_its_coordinator_would() {
     memory.break_open(None, 0);
     assert_eq!(quiet(&memory, NOW.0), (false, false), "it must be aborted first");
     assert!(!memory.is_idle("unknown"));
+}
+
+#[test]
+fn offsets_of_the_last_committed_transaction_are_known_for_a_moment() {
+    let mut memory = born(p(5, 3));
+    let offsets = || vec![(TopicPartition::new("in", 0), 7, String::new())];
+    let mut run = |epoch, committed, at: At| {
+        memory.judge(ID, p(5, epoch), produce(TV2), 0, (at, 0));
+        memory.touched_offsets(ID, p(5, epoch), "group", offsets());
+        assert!(memory.lately_committed(at).is_empty() || epoch > 4, "not committed yet");
+        memory.judge(ID, p(5, epoch), end(5, committed), 0, (at, 0));
+        memory.ended(ID, p(5, epoch), committed, Some(p(5, epoch + 1)), 0, (at, 0));
+        memory.lately_committed(at).len()
+    };
+    assert_eq!(run(3, false, NOW.0), 0);
+    assert_eq!(run(4, true, NOW.0), 1);
+    assert_eq!(run(5, false, NOW.0), 1, "an aborted one changes nothing");
+    assert_eq!(memory.lately_committed(NOW.0)[0].offsets["group"], offsets());
+    assert!(memory.lately_committed(NOW.0 + 60_000).is_empty());
+    memory.break_open(None, NOW.0);
+    assert!(memory.lately_committed(NOW.0).is_empty(), "offsets of a cluster that is left");
 }
 
 #[test]

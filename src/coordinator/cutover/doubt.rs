@@ -5,13 +5,19 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use futures_util::future::join_all;
+
 use super::Drive;
 use crate::catalog::Partition;
 use crate::config::TeeMode;
 use crate::model::TopicPartition;
 use crate::offsets::{Cut, OffsetMap};
 use crate::replicate::{CompleteError, Completion};
-use crate::transactions::{InDoubt, Offsets};
+use crate::stream::Ranges;
+use crate::transactions::{InDoubt, Offsets, Touched};
+
+/// Groups whose offsets on the standby are read at the same time.
+const AT_ONCE: usize = 32;
 
 /// What has to be brought over before the commit.
 #[derive(Default)]
@@ -26,6 +32,13 @@ impl Drive<'_> {
     /// which nothing crossed, ends with the generation.
     pub(super) async fn lose_transactions(&mut self) {
         self.torn = Torn::default();
+        let mut acknowledged: BTreeMap<String, Offsets> = BTreeMap::new();
+        for Touched { partitions, offsets } in self.house.lately_committed_transactions() {
+            if partitions.iter().all(|(tp, ranges)| self.crossed_whole(tp, ranges)) {
+                offsets.into_iter().for_each(|(group, more)| acknowledged.entry(group).or_default().extend(more));
+            }
+        }
+        self.raise(acknowledged).await;
         for doubt in self.house.doubtful_transactions() {
             if self.any_record_crossed(&doubt) || self.offsets_crossed(&doubt).await {
                 self.house.found_committed(&doubt.id);
@@ -51,6 +64,33 @@ impl Drive<'_> {
         let lost = offsets.map(self.roles.active);
         let there = |offset| lost.to_logical(offset).is_some_and(|l| copied.to_cluster(l).is_some());
         places.map(|(first, _)| (first, there(first))).collect()
+    }
+
+    fn crossed_whole(&self, tp: &TopicPartition, ranges: &Ranges) -> bool {
+        let ends = |(first, next): (i64, i64)| [(first, next), (next - 1, next)];
+        let places = self.crossed(tp, ranges.above(0).into_iter().flat_map(ends));
+        !places.is_empty() && places.iter().all(|&(_, there)| there)
+    }
+
+    /// Offsets of acknowledged transactions that the standby has lower are to be written: without the in-sync state nothing
+    /// has waited for them, and what was processed would be processed again.
+    async fn raise(&mut self, offsets: BTreeMap<String, Offsets>) {
+        let Some(standby) = self.house.cluster(self.roles.active.other()).cloned() else { return };
+        let groups: Vec<_> = offsets.into_iter().collect();
+        for some in groups.chunks(AT_ONCE) {
+            let found = join_all(some.iter().map(|(group, _)| standby.offset_fetch_all(group))).await;
+            for ((group, offsets), there) in some.iter().zip(found) {
+                let Ok(there) = there else { continue };
+                let lower = |(tp, offset, _): &(TopicPartition, i64, String)| {
+                    there.iter().find(|c| c.tp == *tp).is_none_or(|c| c.offset < *offset)
+                };
+                let behind: Vec<_> = self.in_the_copies(offsets).into_iter().filter(lower).map(|(tp, ..)| tp).collect();
+                let late: Offsets = offsets.iter().filter(|(tp, ..)| behind.contains(tp)).cloned().collect();
+                if !late.is_empty() {
+                    self.torn.offsets.push((group.clone(), late));
+                }
+            }
+        }
     }
 
     fn any_record_crossed(&self, doubt: &InDoubt) -> bool {
@@ -88,9 +128,7 @@ impl Drive<'_> {
     fn plan_completion(&mut self, doubt: InDoubt) {
         let (mut completed, mut lacking) = (Vec::new(), Vec::new());
         for (tp, ranges) in &doubt.touched.partitions {
-            let all_there = |places: &[(i64, bool)]| !places.is_empty() && places.iter().all(|&(_, there)| there);
-            let ends = |(first, next): (i64, i64)| [(first, next), (next - 1, next)];
-            if all_there(&self.crossed(tp, ranges.above(0).into_iter().flat_map(ends))) {
+            if self.crossed_whole(tp, ranges) {
                 continue;
             }
             let on_standby = self.copy(tp).is_some_and(|(partition, ..)| partition.mode() != TeeMode::Off);
