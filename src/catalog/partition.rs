@@ -151,6 +151,8 @@ pub struct Partition {
     pub log_check: tokio::sync::Mutex<()>,
     /// How often that log may have become another one: a stream that began before must begin anew.
     logs: AtomicU32,
+    /// The one on which a stream is open: it has found its copy to be that log's.
+    open_on: AtomicU32,
     /// A stream has been open in this generation: what clients were shown is known.
     watched: AtomicBool,
     /// Where the standby's log was last seen to end, by somebody else than the stream; -1 for not since the stream was opened.
@@ -186,6 +188,7 @@ impl Partition {
             lineage: Mutex::default(),
             log_check: tokio::sync::Mutex::default(),
             logs: AtomicU32::new(0),
+            open_on: AtomicU32::new(0),
             watched: AtomicBool::new(false),
             standby_seen: AtomicI64::new(-1),
             level_at_ms: AtomicI64::new(0),

@@ -75,6 +75,8 @@ pub async fn open(direction: &Direction, partition: &Partition) -> Result<Opened
     let stamp = stamp?;
     let (active, epoch) = active.map_err(|e| OpenError::NotYet(format!("active cluster: {e}")))?;
     partition.bypass.lock().begin(active.end);
+    // Before anything is copied: a leader that comes later is compared with this one.
+    partition.lineage.lock().look(epoch, active.end);
     let (standby, epoch_end) = tokio::join!(log(&direction.standby, tp), log_end(&direction.standby, tp));
     let standby = standby.map_err(|e| OpenError::NotYet(format!("standby: {e}")))?;
     let epoch_end = epoch_end.map_err(OpenError::NotYet)?;

@@ -414,12 +414,12 @@ impl Stream {
         // The lock is kept: what holds of one log of the active cluster is not to be said of the next.
         let Ok(offsets) = self.offsets() else { return };
         let Cursor { active_next, standby_end } = self.cursor;
+        self.partition.set_watched(self.log);
         self.partition.crossed(offsets.map(self.direction.from).position_out(active_next));
         self.partition.advance(|p| {
             p.replicated = active_next;
             p.standby_end = standby_end;
             p.active_end = p.active_end.max(active_next);
         });
-        self.partition.set_watched();
     }
 }

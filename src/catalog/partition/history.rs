@@ -2,6 +2,8 @@
 
 use std::sync::atomic::Ordering;
 
+use tokio::time::Instant;
+
 use super::Partition;
 use crate::model::ClusterIx;
 use crate::offsets::{OffsetMap, UNKNOWN_JUMP};
@@ -68,9 +70,18 @@ impl Partition {
         self.logs.load(Ordering::Acquire)
     }
 
-    /// A stream is open: from now on this process sees what clients see.
-    pub fn set_watched(&self) {
+    /// A stream is open on this log: from now on this process sees what clients see. To be called before the progress tells
+    /// of it.
+    pub fn set_watched(&self, log: u32) {
         self.watched.store(true, Ordering::Release);
+        self.open_on.store(log, Ordering::Release);
+    }
+
+    /// Waits until a stream has looked at its copy since the log was last in doubt; `false`: not in time.
+    pub async fn beyond_doubt(&self, deadline: Instant) -> bool {
+        let mut progress = self.subscribe();
+        let settled = progress.wait_for(|_| self.open_on.load(Ordering::Acquire) == self.log_number());
+        matches!(tokio::time::timeout_at(deadline, settled).await, Ok(Ok(_)))
     }
 }
 

@@ -37,8 +37,12 @@ impl Wait {
     }
 
     /// Gives the records their names once it is known what has become of the log.
-    async fn name(&mut self, context: &Context, view: &View) -> Result<(), String> {
+    async fn name(&mut self, context: &Context, view: &View, deadline: Instant) -> Result<(), String> {
         context.house.check_log(&self.partition).await?;
+        // What was written since the last look at the leader's epoch only the copy can tell.
+        if !self.partition.beyond_doubt(deadline).await {
+            return Err("the standby's copy could not be compared in time".into());
+        }
         let count = self.logical.1 - self.logical.0;
         let offsets = self.partition.offsets.read();
         if offsets.generation() > view.generation {
@@ -65,7 +69,7 @@ pub async fn settle(context: &Context, arrived: Arrived) -> Result<Bytes, String
     let Arrived { mut reply, version, view, waits, deadline } = arrived;
     for mut wait in waits {
         if wait.suspect {
-            match wait.name(context, &view).await {
+            match wait.name(context, &view, deadline).await {
                 Ok(()) => change(&mut reply, &wait, |row| row.base_offset = wait.logical.0),
                 Err(reason) => {
                     let text = format!("it is not known whether the log has lost its end: {reason}");
