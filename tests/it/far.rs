@@ -11,8 +11,8 @@ use crate::support::proxy::{Proxy, ProxySpec};
 
 const TOPIC: &str = "far";
 const ONE_WAY: Duration = Duration::from_millis(30);
-/// One batch at a time would be 17 a second.
-const BATCHES_PER_SECOND: u32 = 150;
+/// Of each of two producers. One batch at a time would be 17 a second.
+const BATCHES_PER_SECOND: u32 = 75;
 
 #[test]
 fn a_copy_far_away_keeps_up_and_takes_over() {
@@ -32,7 +32,7 @@ fn a_copy_far_away_keeps_up_and_takes_over() {
     let load = Load::start(spec);
     load.wait_for_more(u64::from(BATCHES_PER_SECOND) * 12, PATIENCE);
     rig.proxy.wait_status("the copy to keep up under load", PATIENCE, |status| {
-        status["partitions"][0]["lag_records"].as_u64().is_some_and(|lag| lag < u64::from(BATCHES_PER_SECOND))
+        status["partitions"][0]["lag_records"].as_u64().is_some_and(|lag| lag < 2 * u64::from(BATCHES_PER_SECOND))
     });
     assert!(rig.proxy.log().contains("it goes on with many batches at a time"), "was it behind at all?");
 
