@@ -58,13 +58,12 @@ fn judge_load(rig: &Rig, topic: &str, outcome: Outcome) -> Verdict {
 }
 
 /// What the Java members read, judged against what a load wrote.
-fn judge_java(rig: &Rig, topic: &str, mut history: History, group: JavaGroup) -> Verdict {
+fn judge_java(rig: &Rig, topic: &str, history: History, group: JavaGroup) -> Verdict {
     group.wait_for(history.acknowledged.len(), MINUTE);
     let said = group.finish();
     eprintln!("java: {:#?}", said.notices);
     assert!(said.errors.is_empty(), "{:#?}", said.errors);
-    history.consumed = said.records;
-    judge(rig, "java", topic, history)
+    judge(rig, "java", topic, history.read_by_others(said.records))
 }
 
 /// Waits until this many groups have been moved in all.

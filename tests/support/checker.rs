@@ -89,6 +89,13 @@ pub struct Verdict {
     pub reread: Vec<Seen>,
 }
 
+impl History {
+    /// The same records as another group got them, of whose commits nothing is known.
+    pub fn read_by_others(self, consumed: Vec<Seen>) -> Self {
+        Self { consumed, commits: Vec::new(), ..self }
+    }
+}
+
 impl Verdict {
     /// Nothing lost, skipped, repeated, reordered or renamed, nothing aborted seen and nothing torn.
     pub fn is_clean(&self) -> bool {
