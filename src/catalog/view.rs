@@ -84,14 +84,12 @@ impl Translate for View {
         virtual_epoch(self.generation, real)
     }
 
-    /// Not below what any client was shown since: whatever position one has, nothing is missing below it, since no offset
-    /// is ever used again. librdkafka 2.12 asks for the epoch of the position that it had, and compares the answer with
-    /// where it stands by then: it would go back and read records of the new generation a second time.
+    /// Beyond every position: whatever a client has read of an earlier generation, nothing is missing below it, since no offset
+    /// is ever used again. The true end would be right, and harm: librdkafka 2.12 asks for the epoch of the position that it
+    /// had, compares the answer with where it stands by then, and reads records of the new generation a second time.
     fn epoch_end(&self, topic: &str, partition: i32, epoch: i32) -> Option<i64> {
         let generation = generation_of(epoch).filter(|&g| g < self.generation)?;
-        let end = self.with_offsets(topic, partition, |o| o.generation_end(generation)).flatten()?;
-        let exposed = self.partition(topic, partition).map_or(end, |p| p.exposed());
-        Some(end.max(exposed))
+        self.with_offsets(topic, partition, |o| o.generation_end(generation)).flatten().map(|_| i64::MAX)
     }
 
     fn member_epoch_in(&self, shown: i32) -> i32 {
