@@ -177,6 +177,11 @@ impl Catalog {
         self.topics().iter().flat_map(|t| t.partitions()).collect()
     }
 
+    /// The partitions that have a copy on the standby.
+    pub fn copied(&self) -> Vec<Arc<Partition>> {
+        self.partitions().into_iter().filter(|p| p.mode() != TeeMode::Off).collect()
+    }
+
     /// Registers a topic unless its name is known; returns the one that stands.
     pub fn register(&self, topic: Topic) -> Arc<Topic> {
         let entry = self.by_name.entry(topic.name.clone()).or_insert_with(|| Arc::new(topic));

@@ -15,7 +15,6 @@ use crate::admin::ControlError;
 use crate::admin::metrics;
 use crate::admin::types::{self, CutoverKind, CutoverRequest, LostRange, PartitionEnd, PhaseDone, Report, UtcMillis};
 use crate::catalog::Partition;
-use crate::config::TeeMode;
 use crate::cutover::{Command, Cutover, Event, Kind, Outcome, Phase, Wish};
 use crate::offsets::Cut;
 use crate::proxy::Calm;
@@ -175,7 +174,7 @@ impl Drive<'_> {
     }
 
     fn copied(&self) -> Vec<Arc<Partition>> {
-        self.house.catalog.partitions().into_iter().filter(|p| p.mode() != TeeMode::Off).collect()
+        self.house.catalog.copied()
     }
 
     async fn hold(&mut self) -> Event {

@@ -8,7 +8,6 @@ use super::witness::{self, Witness};
 use super::{Coordinator, Roles};
 use crate::admin::types::{Report, UtcMillis};
 use crate::catalog::{Partition, STATE_TOPIC, Topic};
-use crate::config::TeeMode;
 use crate::model::{ClusterIx, TopicPartition};
 use crate::offsets::PartitionOffsets;
 use crate::replicate::{is_user_topic, recall};
@@ -232,8 +231,7 @@ impl Coordinator {
     /// Reads from the active cluster's log of which batches retries may come; in the background if it takes long.
     async fn recall(&self, roles: &Roles) {
         let Some(active) = self.cluster(roles.active).cloned().filter(|_| self.has_standby()) else { return };
-        let partitions = self.catalog.partitions().into_iter().filter(|p| p.mode() != TeeMode::Off).collect();
-        let recalled = tokio::spawn(recall(active, roles.active, partitions));
+        let recalled = tokio::spawn(recall(active, roles.active, self.catalog.copied()));
         if tokio::time::timeout(RECALL_WAIT, recalled).await.is_err() {
             tracing::warn!("not all logs have been read for batches of which retries may come");
         }
@@ -241,7 +239,7 @@ impl Coordinator {
 
     /// Waits a moment for the streams to open: sync acknowledgements wait for them anyway.
     async fn streams_open(&self) {
-        let copied = self.catalog.partitions().into_iter().filter(|p| self.has_standby() && p.mode() != TeeMode::Off);
+        let copied = self.catalog.copied().into_iter().filter(|_| self.has_standby());
         let opened = futures_util::future::join_all(copied.map(|partition| async move {
             let _ = partition.subscribe().wait_for(|progress| progress.replicated >= 0).await;
         }));

@@ -4,7 +4,7 @@ use bytes::{Bytes, BytesMut};
 use kafka_protocol::messages::leave_group_response::MemberResponse;
 use kafka_protocol::messages::{
     HeartbeatRequest, HeartbeatResponse, JoinGroupRequest, JoinGroupResponse, LeaveGroupRequest, LeaveGroupResponse,
-    SyncGroupRequest, SyncGroupResponse,
+    OffsetCommitRequest, SyncGroupRequest, SyncGroupResponse,
 };
 use kafka_protocol::protocol::{Encodable, StrBytes};
 
@@ -19,6 +19,13 @@ const LEAVES_SEVERAL: i16 = 3;
 
 /// JoinGroup replies carry the protocol type from this version on (KIP-559).
 const NAMES_PROTOCOL_TYPE: i16 = 7;
+
+/// Makes a member's commit one from outside the group: no member, no generation.
+pub fn from_outside(commit: &mut OffsetCommitRequest) {
+    commit.generation_id_or_member_epoch = NO_GENERATION;
+    commit.member_id = StrBytes::default();
+    commit.group_instance_id = None;
+}
 
 /// A whole request frame (without length) as the client of `header` would have sent it in another version.
 pub fn frame<M: Encodable>(header: &RequestHeader, version: i16, message: &M) -> Result<Bytes, String> {

@@ -17,13 +17,12 @@ use kafka_protocol::messages::{
     ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse, OffsetCommitRequest, OffsetCommitResponse,
     OffsetFetchRequest, OffsetFetchResponse,
 };
-use kafka_protocol::protocol::StrBytes;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::bodies::NO_GENERATION;
+use super::bodies::from_outside;
 use super::consumers::{Answer, Beat, Consumers, Epoch, Part, Parts, Shown};
 use super::members::At;
 use super::rehome::{OFFSET_COMMIT, Ruling};
@@ -141,9 +140,7 @@ impl Heartbeats {
                 return Ok(Some(Ruling::Send { body: Some(encode(&req, version)?), reply: Reply::Rewrite }));
             }
             Epoch::Outside => {
-                req.generation_id_or_member_epoch = NO_GENERATION;
-                req.member_id = StrBytes::default();
-                req.group_instance_id = None;
+                from_outside(&mut req);
                 rewrite::offset_commit::request(&mut req, &**view);
                 return Ok(Some(Ruling::Send { body: Some(encode(&req, version)?), reply: Reply::Rewrite }));
             }

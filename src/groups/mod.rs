@@ -13,7 +13,7 @@ mod standby;
 mod sync;
 mod translate;
 
-pub use bodies::join_reply;
+pub use bodies::{NO_GENERATION, join_reply};
 pub use heartbeats::Heartbeats;
 pub use rehome::{Rehome, Ruling, group_of_commit};
 pub use sync::{GroupSync, Summary, Teed};

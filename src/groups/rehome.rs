@@ -20,7 +20,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
-use super::bodies::{self, NO_GENERATION};
+use super::bodies;
 use super::members::{At, Beat, Commit, Join, Joined, Members, Met, Who};
 use crate::catalog::View;
 use crate::offsets::is_marked;
@@ -170,9 +170,7 @@ impl Rehome {
                 return encode(&refusal, version).map(Ruling::Answer);
             }
             Commit::Simple => {
-                commit.generation_id_or_member_epoch = NO_GENERATION;
-                commit.member_id = StrBytes::default();
-                commit.group_instance_id = None;
+                bodies::from_outside(&mut commit);
                 Some(encode(&commit, version)?)
             }
         };

@@ -170,7 +170,7 @@ mod tests {
         let mut p = PartitionOffsets::born(EAST, 0);
         p.map_mut(WEST).append(100, 0, 50); // east began at 100 (retention)
         // failover: clients saw up to 160, the standby has up to 150
-        p.cut(&Cut {
+        let cut = Cut {
             generation: 1,
             to: WEST,
             logical: 160,
@@ -178,7 +178,8 @@ mod tests {
             from_end: 150,
             planned: false,
             completed: Vec::new(),
-        });
+        };
+        p.cut(&cut);
         assert_eq!(p.map(WEST).to_logical(49), Some(149));
         assert_eq!(p.map(WEST).to_logical(50), Some(160));
         assert_eq!(p.map(EAST).to_logical(149), Some(149));
@@ -188,15 +189,7 @@ mod tests {
         assert_eq!(p.generation_end(1), None);
         assert_eq!(p.generation(), 1);
         let before = p.clone();
-        p.cut(&Cut {
-            generation: 1,
-            to: WEST,
-            logical: 160,
-            to_end: 50,
-            from_end: 150,
-            planned: false,
-            completed: Vec::new(),
-        });
+        p.cut(&cut);
         assert_eq!(p, before, "applying the same cut twice changes nothing");
     }
 

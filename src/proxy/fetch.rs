@@ -15,6 +15,7 @@ use crate::catalog::{InSync, Partition, View};
 use crate::config::{LossPolicy, TeeMode};
 use crate::records::{Batches, gap};
 use crate::rewrite::{self, Translate};
+use crate::wire::body;
 
 /// How long a reply waits before it shows that nothing can be shown yet.
 const SHOW_WAIT: Duration = Duration::from_millis(100);
@@ -90,9 +91,7 @@ pub async fn reply(
     let request = FetchRequest::decode(&mut request.clone(), version).map_err(|e| e.to_string())?;
     rewrite::fetch::response(&request, &mut reply, &**view as &dyn Translate);
     pass_gaps(view, &request, &mut reply);
-    let mut out = BytesMut::new();
-    reply.encode(&mut out, version).map_err(|e| e.to_string())?;
-    Ok(out.freeze())
+    body::encode(&reply, version)
 }
 
 /// Shows only what the standby has. A consumer that read further could see the records a second time after a failover,

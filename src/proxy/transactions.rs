@@ -21,7 +21,7 @@ use parking_lot::Mutex;
 use super::pending::{self, Reply};
 use super::{Context, gate, local};
 use crate::catalog::View;
-use crate::groups::Ruling;
+use crate::groups::{NO_GENERATION, Ruling};
 use crate::model::TopicPartition;
 use crate::records::{BatchHeader, Stamp, as_producer, sound};
 use crate::rewrite;
@@ -39,8 +39,6 @@ const MAP_LIMIT: Duration = Duration::from_secs(10);
 const TURNS: usize = 64;
 
 const NONE: i16 = 0;
-/// Of who commits from outside a group; the member is then not looked at (KIP-447).
-const NO_GENERATION: i32 = -1;
 /// To a client that is to ask again: the coordinator is not there at the moment; a produce lacks what it needs.
 const COORDINATOR_NOT_AVAILABLE: i16 = ResponseError::CoordinatorNotAvailable.code();
 const NOT_ENOUGH_REPLICAS: i16 = ResponseError::NotEnoughReplicas.code();
@@ -148,6 +146,7 @@ pub async fn request(context: &Context, view: &View, header: &RequestHeader, bod
             };
             (req.producer_id.0, req.producer_epoch) = (real.id, real.epoch);
             if context.rehome.commits_from_outside(view.generation, &req.group_id, &req.member_id) {
+                // The member is then not looked at (KIP-447).
                 (req.generation_id, req.member_id) = (NO_GENERATION, StrBytes::default());
                 req.group_instance_id = None;
             }

@@ -22,6 +22,7 @@ pub use topics::{TopicSync, is_user_topic, register};
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
@@ -30,8 +31,11 @@ use tokio_util::task::TaskTracker;
 use crate::catalog::{Catalog, Partition};
 use crate::config::TeeMode;
 use crate::model::{ClusterIx, Generation, TopicPartition};
-use crate::state::Store;
+use crate::state::{Entry, StateError, Store};
 use crate::upstream::{Cluster, UpstreamError};
+
+/// Pause between attempts on a cluster that refuses or cannot be reached, growing to the second.
+const RETRY_WAIT: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
 
 /// What the streams of one generation share.
 pub struct Direction {
@@ -65,6 +69,18 @@ impl Direction {
             Ok(())
         };
         self.settled.get_or_try_init(end).await.copied()
+    }
+
+    /// Stores on a cluster what must be there before anything goes on, as often as it takes (`told` hears why not yet); the
+    /// other one gets its copy.
+    async fn store_surely(&self, on: ClusterIx, entries: impl Fn() -> Vec<Entry>, told: impl Fn(&StateError)) {
+        let mut pause = RETRY_WAIT.0;
+        while let Err(error) = self.store.write(on, entries()).await {
+            told(&error);
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(RETRY_WAIT.1);
+        }
+        self.store.write_soon(on.other(), entries());
     }
 
     /// The standby's name, for keys of the state topic.

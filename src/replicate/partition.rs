@@ -18,9 +18,9 @@ use in_sync::Return;
 pub(super) use maps::store_map;
 use pipeline::Behind;
 
-use super::Direction;
 use super::open::{Begin, OpenError, Opened, open};
 use super::writer::Outcome;
+use super::{Direction, RETRY_WAIT};
 use crate::admin::metrics::{self, TeeResult};
 use crate::catalog::{Partition, StreamState};
 use crate::offsets::{OffsetMap, PartitionOffsets, Run};
@@ -40,8 +40,6 @@ const EMPTY_WAIT: (Duration, Duration) = (Duration::from_millis(2), Duration::fr
 const RETURN_LOOK: Duration = Duration::from_millis(250);
 /// How often a stream whose copy has diverged looks whether an operator has removed that.
 const RENEWED_LOOK: Duration = Duration::from_millis(250);
-/// Pause between attempts on a standby that refuses or cannot be reached, growing to the second.
-const RETRY_WAIT: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
 
 /// Kafka error codes (class Errors).
 const OUT_OF_ORDER_SEQUENCE: i16 = 45;

@@ -24,9 +24,9 @@ pub async fn watch_copies(direction: Arc<Direction>) {
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tick.tick().await;
-        let open = |p: &Arc<Partition>| p.mode() != TeeMode::Off && p.progress().standby_end >= 0;
+        let open = |p: &Arc<Partition>| p.progress().standby_end >= 0;
         let before: Vec<(Arc<Partition>, i64)> = {
-            let partitions = direction.catalog.partitions().into_iter().filter(open);
+            let partitions = direction.catalog.copied().into_iter().filter(open);
             partitions.map(|p| (p.clone(), p.progress().standby_end)).collect()
         };
         if before.is_empty() {
@@ -51,8 +51,7 @@ pub async fn run(direction: Arc<Direction>) {
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tick.tick().await;
-        let partitions: Vec<Arc<Partition>> =
-            direction.catalog.partitions().into_iter().filter(|p| p.mode() != TeeMode::Off).collect();
+        let partitions = direction.catalog.copied();
         if partitions.is_empty() {
             continue;
         }

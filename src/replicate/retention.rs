@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use super::Direction;
 use crate::catalog::Partition;
-use crate::config::TeeMode;
 use crate::model::{ClusterIx, TopicPartition};
 use crate::state::records::RUNS_PER_RECORD;
 use crate::state::{Key, MapRecord};
@@ -21,8 +20,7 @@ pub async fn run(direction: Arc<Direction>) {
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tick.tick().await;
-        let partitions: Vec<_> =
-            direction.catalog.partitions().into_iter().filter(|p| p.mode() != TeeMode::Off && many_runs(p)).collect();
+        let partitions: Vec<_> = direction.catalog.copied().into_iter().filter(|p| many_runs(p)).collect();
         if partitions.is_empty() {
             continue;
         }

@@ -5,7 +5,6 @@
 //! above all that were seen; what the standby has of the lost ones is masked when the stream is opened (`open`).
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::Direction;
 use super::incarnation::map_entries;
@@ -21,8 +20,6 @@ use crate::upstream::{EpochEnd, LogEnd};
 
 /// Epochs looked back when it is not known which one the copy is from.
 const MAX_EPOCHS: usize = 64;
-/// Pause between attempts to store what was found, growing to the second.
-const RETRY_WAIT: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
 
 /// Looks at the ends of logs; where the leader is another one it is asked what it knows of what was seen. What cannot be asked is
 /// asked at the next look.
@@ -98,13 +95,9 @@ async fn truncate(direction: &Direction, partition: &Partition, at: i64, copied:
     let (store, name) = (&direction.store, &direction.names[from.ix()]);
     let map = partition.offsets.read().map(from).clone();
     let entries = || map_entries(store, name, tp, &map, 0, MapRecord::end_part(judged));
-    let mut pause = RETRY_WAIT.0;
-    while let Err(error) = store.write(from, entries()).await {
-        tracing::warn!(%tp, %error, "the end of the log could not be stored");
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(RETRY_WAIT.1);
-    }
-    store.write_soon(direction.to(), entries());
+    direction
+        .store_surely(from, entries, |error| tracing::warn!(%tp, %error, "the end of the log could not be stored"))
+        .await;
     true
 }
 

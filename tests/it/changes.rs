@@ -7,10 +7,8 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use serde_json::{Value, json};
 
 use crate::divergence::hour_ago;
-use crate::reading::{MINUTE, Raw, all, assert_verified, switch, wait_level};
+use crate::reading::{MINUTE, Raw, RawRig as Rig, all, assert_verified, switch, wait_level};
 use crate::support::client;
-use crate::support::cluster::{Cluster, Spec};
-use crate::support::proxy::{Proxy, ProxySpec};
 use crate::support::wait::{wait_for, wait_until};
 use crate::wire::frames::metric;
 
@@ -49,29 +47,7 @@ fn transactions(bootstrap: &str, topic: &str, count: i64) {
     }
 }
 
-struct Rig {
-    proxy: Proxy,
-    through: Raw,
-    east: Raw,
-    west: Raw,
-    clusters: [Cluster; 2],
-}
-
 impl Rig {
-    fn start() -> Self {
-        let clusters = Cluster::start_all([Spec::new("east"), Spec::new("west")]);
-        let [east, west] = &clusters;
-        for topic in ["grown", "tuned", "short", "ended"] {
-            east.create_topic(topic, 1, &[]);
-        }
-        let mut spec = ProxySpec::new(east, west, "async");
-        spec.more = "[topics]\nrefresh_interval = \"300ms\"\n".into();
-        let proxy = Proxy::start(spec);
-        let through = Raw::new("proxy", &proxy.bootstrap());
-        let (east, west) = (Raw::new("east", &east.bootstrap()), Raw::new("west", &west.bootstrap()));
-        Rig { proxy, through, east, west, clusters }
-    }
-
     /// Partitions that a client adds, and those that somebody adds around the proxy.
     fn grow(&self, active: &Raw, standby: &Raw, before: i32) {
         self.through.add_partitions("grown", before + 1);
@@ -140,7 +116,7 @@ impl Rig {
 
 #[test]
 fn topics_change_while_they_are_copied() {
-    let mut rig = Rig::start();
+    let mut rig = Rig::start(&["grown", "tuned", "short", "ended"], 1, "");
     // Around the proxy, without a producer id, and with one of the cluster's own: three batches and one.
     fill(&rig.through, "tuned", 0, 4);
     wait_level(&rig.proxy, &rig.east, "tuned", 1);

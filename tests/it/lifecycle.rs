@@ -5,34 +5,14 @@ use kafka_standby::records::{Codec, NewRecord, Stamp, build};
 use serde_json::Value;
 
 use crate::divergence::hour_ago;
-use crate::reading::{MINUTE, Raw, all, assert_verified, switch, wait_level};
+use crate::reading::{MINUTE, Raw, RawRig as Rig, all, assert_verified, switch, wait_level};
 use crate::support::client;
-use crate::support::cluster::{Cluster, Spec};
-use crate::support::proxy::{Proxy, ProxySpec};
 use crate::support::wait::wait_for;
 
 const PARTITIONS: i32 = 2;
 
-struct Rig {
-    proxy: Proxy,
-    through: Raw,
-    east: Raw,
-    west: Raw,
-    clusters: [Cluster; 2],
-}
-
 fn rig(on_delete: &str) -> Rig {
-    let clusters = Cluster::start_all([Spec::new("east"), Spec::new("west")]);
-    let [east, west] = &clusters;
-    for topic in ["kept", "other"] {
-        east.create_topic(topic, PARTITIONS, &[]);
-    }
-    let mut spec = ProxySpec::new(east, west, "async");
-    spec.more = format!("[topics]\non_delete = \"{on_delete}\"\nrefresh_interval = \"300ms\"\n");
-    let proxy = Proxy::start(spec);
-    let through = Raw::new("proxy", &proxy.bootstrap());
-    let (east, west) = (Raw::new("east", &east.bootstrap()), Raw::new("west", &west.bootstrap()));
-    Rig { proxy, through, east, west, clusters }
+    Rig::start(&["kept", "other"], PARTITIONS, &format!("on_delete = \"{on_delete}\"\n"))
 }
 
 impl Rig {

@@ -13,9 +13,8 @@ use rdkafka::message::Message;
 use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedProducer};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
-use crate::rig::{PATIENCE, Rig, assert_done};
+use crate::rig::{PATIENCE, Rig, assert_done, values_once};
 use crate::support::client;
-use crate::support::scan;
 use crate::support::shared::repetitions;
 use crate::support::wait::wait_until;
 
@@ -141,17 +140,6 @@ fn watch(bootstrap: &str, ends: &OnceLock<usize>) -> BTreeSet<String> {
     seen
 }
 
-/// What is in the log for a reader of committed records, each record once.
-fn read(bootstrap: &str) -> BTreeSet<String> {
-    let mut all = BTreeSet::new();
-    scan::visit(bootstrap, TOPIC, PATIENCE, |message| {
-        let value = String::from_utf8_lossy(message.payload().unwrap_or_default()).into_owned();
-        if all.insert(value.clone()) { Ok(()) } else { Err(format!("{value} is there twice")) }
-    })
-    .expect("a scan");
-    all
-}
-
 fn judge(found: &BTreeSet<String>, told: &[Told]) {
     let mut transfers: BTreeMap<&str, Vec<i64>> = BTreeMap::new();
     for value in found {
@@ -206,7 +194,7 @@ fn money_is_neither_made_nor_lost() {
     for (name, told) in TELLERS.iter().zip(&told) {
         eprintln!("{name}: {} committed, {} aborted, {} broken", told.committed.len(), told.aborted, told.broken);
     }
-    let found = read(&bootstrap);
+    let found = values_once(&bootstrap, TOPIC);
     judge(&found, &told);
     assert_eq!(watched, found, "what was read on the way is what is there");
     rig.assert_equal();

@@ -4,7 +4,7 @@ use std::fs;
 use std::sync::OnceLock;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use kafka_standby::records::{BatchHeader, Batches};
+use kafka_standby::records::{BatchHeader, Batches, HEADER_BYTES};
 use rdkafka::message::Message;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
@@ -19,8 +19,6 @@ use crate::support::shared::{shared, unique};
 use crate::support::wait::wait_for;
 
 const COUNT: usize = 50;
-/// Bytes of a batch before its records (Kafka class DefaultRecordBatch).
-const HEADER_BYTES: usize = 61;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Plain {

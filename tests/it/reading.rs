@@ -10,7 +10,8 @@ use kafka_protocol::messages::{ProduceRequest, TopicName, TransactionalId};
 use kafka_protocol::protocol::{StrBytes, VersionRange};
 use kafka_standby::model::TopicPartition;
 use kafka_standby::records::{
-    AbortedFilter, Batch, BatchHeader, Batches, Codec, NewRecord, RecordRef, Section, Stamp, Verdict, build,
+    AbortedFilter, Batch, BatchHeader, Batches, Codec, HEADER_BYTES, NewRecord, RecordRef, Section, Stamp, Verdict,
+    build,
 };
 use kafka_standby::upstream::{
     ClientOptions, Cluster, FetchFrom, FetchOptions, Isolation, Lane, OffsetSpec, ProducedPartition, Target,
@@ -22,7 +23,8 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use serde_json::{Value, json};
 
 use crate::support::client;
-use crate::support::proxy::Proxy;
+use crate::support::cluster::{Cluster as ClusterProcess, Spec};
+use crate::support::proxy::{Proxy, ProxySpec};
 use crate::support::wait::wait_for;
 
 pub const MINUTE: Duration = Duration::from_secs(60);
@@ -192,10 +194,32 @@ pub fn commit(bootstrap: &str, group: &str, topic: &str, partition: i32, offset:
     consumer.commit(&position, CommitMode::Sync).expect("committed");
 }
 
+/// Two clusters with a proxy between them that soon notices what happens to topics, all looked at by raw requests.
+pub struct RawRig {
+    pub proxy: Proxy,
+    pub through: Raw,
+    pub east: Raw,
+    pub west: Raw,
+    pub clusters: [ClusterProcess; 2],
+}
+
+impl RawRig {
+    /// `settings`: lines of the section `[topics]`.
+    pub fn start(topics: &[&str], partitions: i32, settings: &str) -> Self {
+        let clusters = ClusterProcess::start_all([Spec::new("east"), Spec::new("west")]);
+        let [east, west] = &clusters;
+        topics.iter().for_each(|topic| east.create_topic(topic, partitions, &[]));
+        let mut spec = ProxySpec::new(east, west, "async");
+        spec.more = format!("[topics]\n{settings}refresh_interval = \"300ms\"\n");
+        let proxy = Proxy::start(spec);
+        let through = Raw::new("proxy", &proxy.bootstrap());
+        let (east, west) = (Raw::new("east", &east.bootstrap()), Raw::new("west", &west.bootstrap()));
+        Self { proxy, through, east, west, clusters }
+    }
+}
+
 /// The attribute bit of a batch that belongs to a transaction.
 const TRANSACTIONAL: i16 = 1 << 4;
-/// Bytes of a batch before its records.
-const HEADER_BYTES: usize = 61;
 
 /// Raw requests to one cluster, or through the proxy.
 pub struct Raw {

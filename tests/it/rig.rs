@@ -1,7 +1,9 @@
 //! Two clusters with a proxy between them for one test that cuts over, and what is looked at afterwards.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
+use rdkafka::message::Message;
 use serde_json::Value;
 
 use crate::support::checker::{Verdict, check};
@@ -12,6 +14,17 @@ use crate::support::scan;
 
 /// For each wait inside a test, on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(45);
+
+/// The values that a reader with `read_committed` finds, each record once.
+pub fn values_once(bootstrap: &str, topic: &str) -> BTreeSet<String> {
+    let mut all = BTreeSet::new();
+    scan::visit(bootstrap, topic, PATIENCE, |message| {
+        let value = String::from_utf8_lossy(message.payload().unwrap_or_default()).into_owned();
+        if all.insert(value.clone()) { Ok(()) } else { Err(format!("{value} is there twice")) }
+    })
+    .expect("a scan");
+    all
+}
 
 /// The proxy first: it goes before its clusters do.
 pub struct Rig {

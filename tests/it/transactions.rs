@@ -11,10 +11,9 @@ use rdkafka::message::Message;
 use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedProducer};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
-use crate::rig::{PATIENCE, Rig, assert_done};
+use crate::rig::{PATIENCE, Rig, assert_done, values_once};
 use crate::support::client;
 use crate::support::proxy::Proxy;
-use crate::support::scan;
 
 const TOPIC: &str = "ledger";
 const PARTITIONS: i32 = 3;
@@ -90,17 +89,6 @@ fn assert_fenced(result: Result<(), KafkaError>) {
     }
 }
 
-/// What a reader with `read_committed` finds, each record once.
-fn read(bootstrap: &str) -> BTreeSet<String> {
-    let mut all = BTreeSet::new();
-    scan::visit(bootstrap, TOPIC, PATIENCE, |message| {
-        let value = String::from_utf8_lossy(message.payload().unwrap_or_default()).into_owned();
-        if all.insert(value.clone()) { Ok(()) } else { Err(format!("{value} is there twice")) }
-    })
-    .expect("a scan");
-    all
-}
-
 fn rig() -> Rig {
     Rig::start_with("sync", |east, spec| {
         east.create_topic(TOPIC, PARTITIONS, &[]);
@@ -147,7 +135,7 @@ fn the_same_producer_goes_on_after_every_switchover() {
         teller.transaction();
     }
     let committed: BTreeSet<String> = tellers.iter().flat_map(|t| t.committed.clone()).collect();
-    assert_eq!(read(&rig.proxy.bootstrap()), committed);
+    assert_eq!(values_once(&rig.proxy.bootstrap(), TOPIC), committed);
     rig.assert_equal();
 }
 
@@ -183,7 +171,7 @@ fn fencing_holds_over_cutovers_and_restarts() {
     assert_fenced(third.commit(values));
     fourth.transaction();
     let committed: BTreeSet<String> = [first, second, third, fourth].iter().flat_map(|t| t.committed.clone()).collect();
-    assert_eq!(read(&rig.proxy.bootstrap()), committed);
+    assert_eq!(values_once(&rig.proxy.bootstrap(), TOPIC), committed);
 }
 
 /// The active cluster dies with a transaction open: what was committed is there, what was open is not, and the producers go
@@ -213,7 +201,7 @@ fn a_failover_keeps_what_was_committed_and_nothing_else() {
     rig.switch();
     tellers.iter_mut().for_each(Teller::transaction);
     let committed: BTreeSet<String> = tellers.iter().flat_map(|t| t.committed.clone()).collect();
-    assert_eq!(read(&rig.proxy.bootstrap()), committed);
+    assert_eq!(values_once(&rig.proxy.bootstrap(), TOPIC), committed);
     rig.assert_equal();
 }
 
@@ -291,7 +279,7 @@ fn offsets_in_transactions_cross_with_the_records() {
             Err(error) => panic!("{error:?}"),
         }
     }
-    assert_eq!(read(&bootstrap), inputs);
+    assert_eq!(values_once(&bootstrap, TOPIC), inputs);
     let again = consume(Some(&consumer));
     assert!(again.poll(Duration::from_secs(2)).is_none(), "the group has moved everything");
 }

@@ -7,6 +7,7 @@ use kafka_protocol::protocol::{Encodable, Request};
 
 use super::*;
 use crate::catalog::VirtualBrokers;
+use crate::groups::NO_GENERATION;
 use crate::model::ClusterIx;
 
 fn view(generation: u32) -> Arc<View> {

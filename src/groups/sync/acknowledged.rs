@@ -1,12 +1,12 @@
 //! Offsets that go to the standby before their commit is acknowledged.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
 
 use super::GroupSync;
 use crate::model::TopicPartition;
-use std::sync::atomic::Ordering;
 
 /// Pause between looks at offsets whose transaction is being completed.
 const MARKER_WAIT: Duration = Duration::from_millis(3);

@@ -3,14 +3,14 @@
 
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use kafka_protocol::messages::produce_response::{PartitionProduceResponse, ProduceResponse};
-use kafka_protocol::protocol::Encodable;
 use tokio::time::Instant;
 
 use super::super::{Context, standby};
 use super::{NOT_ENOUGH_REPLICAS_AFTER_APPEND, TopicKey};
 use crate::catalog::{Partition, View};
+use crate::wire::body;
 
 /// A partition that an acknowledgement waits for.
 pub(super) struct Wait {
@@ -87,9 +87,7 @@ pub async fn settle(context: &Context, arrived: Arrived) -> Result<Bytes, String
             }),
         }
     }
-    let mut out = BytesMut::new();
-    reply.encode(&mut out, version).map_err(|e| e.to_string())?;
-    Ok(out.freeze())
+    body::encode(&reply, version)
 }
 
 /// Retriable, and the retry of a batch that is stored is found to be a duplicate.

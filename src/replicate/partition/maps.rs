@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::super::Direction;
 use super::super::incarnation::map_entries;
-use super::{RETRY_WAIT, Stream};
+use super::Stream;
 use crate::catalog::{Partition, StreamState};
 use crate::offsets::OffsetMap;
 use crate::state::MapRecord;
@@ -38,13 +38,7 @@ pub(in crate::replicate) async fn store_map(
     };
     let (store, name) = (&direction.store, direction.standby_name());
     let entries = || map_entries(store, name, tp, &map, first_changed, end_before);
-    let mut pause = RETRY_WAIT.0;
-    while let Err(error) = store.write(to, entries()).await {
-        partition.set_state(StreamState::Waiting(error.to_string()));
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(RETRY_WAIT.1);
-    }
-    store.write_soon(direction.from, entries());
+    direction.store_surely(to, entries, |error| partition.set_state(StreamState::Waiting(error.to_string()))).await;
 }
 
 impl Stream {
