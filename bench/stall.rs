@@ -36,9 +36,12 @@ const RARER: u32 = 5;
 /// Stalls of switchovers and failovers under load, between two real Kafka clusters
 #[derive(Parser)]
 struct Arguments {
-    /// Switchovers; a fifth as many failovers and windows without a cutover
+    /// Switchovers; a fifth as many windows without a cutover
     #[arg(long, default_value_t = 50)]
     runs: u32,
+    /// Failovers; a fifth as many as switchovers unless said
+    #[arg(long)]
+    failovers: Option<u32>,
     /// Records per second of each of the two producers
     #[arg(long, default_value_t = 500)]
     rate: u32,
@@ -67,7 +70,7 @@ fn main() -> ExitCode {
     let rarer = arguments.runs.div_ceil(RARER);
     let quiet = rig.repeat("quiet", rarer, Rig::quiet);
     let switchovers = rig.repeat("switchover", arguments.runs, Rig::switchover);
-    let failovers = rig.repeat("failover", rarer, Rig::failover);
+    let failovers = rig.repeat("failover", arguments.failovers.unwrap_or(rarer), Rig::failover);
     let sound = rig.conclude();
 
     let kinds = [("quiet", quiet), ("switchover", switchovers), ("failover", failovers)];

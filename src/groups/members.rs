@@ -22,7 +22,7 @@ mod memory;
 mod tests;
 
 use memory::{Gathering, Member, Roll, Standing};
-pub use memory::{MAX_GROUPS, MAX_MEMBERS, Members};
+pub use memory::{MAX_GROUPS, MAX_MEMBERS, MAX_POSITIONS, Members, Position};
 
 /// A point in time: how long after a fixed start.
 pub type At = Duration;
@@ -148,8 +148,9 @@ impl Members {
         member.standing != Standing::Gone
     }
 
-    /// An OffsetCommit of a member.
-    pub fn commit(&mut self, who: Who<'_>, at: At) -> Commit {
+    /// An OffsetCommit of a member. One that an old member sent before its last one and sends again (librdkafka does, when its
+    /// connection was lost) would be taken by the new cluster, which cannot tell: the group would go back when it joins.
+    pub fn commit(&mut self, who: Who<'_>, positions: &[Position<'_>], at: At) -> Commit {
         self.enter(who.generation, at);
         let Some(member) = self.old(who) else { return Commit::Native };
         member.seen = at;
@@ -159,6 +160,7 @@ impl Members {
             Standing::Gone => Commit::Native,
             // It has joined by another id, or is about to: what it commits now could undo what others have committed.
             Standing::Arrived if closed => Commit::Rebalance,
+            Standing::Active | Standing::Arrived if !self.advances(who.group, positions) => Commit::Rebalance,
             Standing::Active | Standing::Arrived => {
                 self.old(who).into_iter().for_each(|member| member.outside = true);
                 Commit::Simple
@@ -205,6 +207,8 @@ impl Members {
         let wait = last.unwrap_or(at).max(complete).max(unheard.unwrap_or(at)).min(over);
         if wait <= at && !gathering.closed {
             (gathering.closed, gathering.closed_at) = (true, at);
+            self.forget_positions(group);
+            return None;
         }
         (!gathering.closed).then_some(wait)
     }

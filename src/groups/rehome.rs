@@ -21,7 +21,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
 use super::bodies;
-use super::members::{At, Beat, Commit, Join, Joined, Members, Met, Who};
+use super::members::{At, Beat, Commit, Join, Joined, Members, Met, Position, Who};
 use crate::catalog::View;
 use crate::offsets::is_marked;
 use crate::proxy::Reply;
@@ -162,7 +162,16 @@ impl Rehome {
     fn commit(&self, view: &Arc<View>, version: i16, body: &Bytes) -> Result<Ruling, String> {
         let mut commit: OffsetCommitRequest = decode(body, version)?;
         let who = Who { group: &commit.group_id, member: &commit.member_id, generation: view.generation };
-        let rule = if is_member(&commit) { self.members.lock().commit(who, self.now()) } else { Commit::Native };
+        let positions: Vec<Position<'_>> = commit
+            .topics
+            .iter()
+            .flat_map(|t| t.partitions.iter().map(|p| (t.name.as_str(), p.partition_index, p.committed_offset)))
+            .collect();
+        let rule = match is_member(&commit) {
+            true => self.members.lock().commit(who, &positions, self.now()),
+            false => Commit::Native,
+        };
+        tracing::trace!(group = who.group, member = who.member, ?rule, ?positions, "OffsetCommit");
         let outside = match rule {
             Commit::Native => None,
             Commit::Rebalance => {
@@ -183,7 +192,7 @@ impl Rehome {
     /// new coordinator does not know it yet. Its producer's epoch still fences it.
     pub fn commits_from_outside(&self, generation: u32, group: &str, member: &str) -> bool {
         let who = Who { group, member, generation };
-        !member.is_empty() && self.members.lock().commit(who, self.now()) == Commit::Simple
+        !member.is_empty() && self.members.lock().commit(who, &[], self.now()) == Commit::Simple
     }
 
     /// See [`Members::take_unjoined`].

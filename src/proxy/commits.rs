@@ -31,6 +31,8 @@ pub async fn settle(
 ) -> Result<Bytes, String> {
     let commit: OffsetCommitRequest = decode(request, version)?;
     let answer: OffsetCommitResponse = decode(&reply, version)?;
+    let codes = || answer.topics.iter().flat_map(|t| &t.partitions).map(|p| p.error_code).collect::<Vec<_>>();
+    tracing::trace!(group = %commit.group_id.as_str(), member = %commit.member_id, codes = ?codes(), "OffsetCommit answered");
     let stored = answer.topics.iter().flat_map(|topic| {
         let taken = topic.partitions.iter().filter(|p| p.error_code == 0);
         taken.filter_map(|p| view.partition(&topic.name, p.partition_index))
@@ -41,6 +43,7 @@ pub async fn settle(
     }
     let deadline = came + context.live.load().tee.sync_timeout;
     let teed = context.house.commit_teed(&commit.group_id, &awaited, deadline).await;
+    tracing::trace!(group = %commit.group_id.as_str(), member = %commit.member_id, ?teed, "OffsetCommit settled");
     match teed {
         Teed::OnBoth => Ok(reply),
         Teed::OnActive => {

@@ -1,5 +1,6 @@
 //! The memory behind the rules: what is noted of groups and members, and when it is forgotten.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
@@ -10,6 +11,8 @@ use crate::model::Generation;
 pub const MAX_GROUPS: usize = 20_000;
 /// Members remembered, over all groups.
 pub const MAX_MEMBERS: usize = 100_000;
+/// Positions remembered that members have committed from outside their groups. Those beyond are not compared with later ones.
+pub const MAX_POSITIONS: usize = 200_000;
 /// How long a member that has gone or arrived stays known, so that its late requests are not taken for a stranger's.
 pub(super) const KEEP: Duration = Duration::from_secs(600);
 /// Session timeout of a member whose JoinGroup was not seen: the default of Java and librdkafka.
@@ -60,7 +63,12 @@ pub(super) struct Gathering {
     pub(super) closed: bool,
     /// Since when.
     pub(super) closed_at: At,
+    /// What members have committed from outside the group: (topic, partition), offset.
+    pub(super) positions: HashMap<(Box<str>, i32), i64>,
 }
+
+/// One partition of a commit: topic, partition, logical offset.
+pub type Position<'a> = (&'a str, i32, i64);
 
 /// Members by id.
 pub(super) type Roll = BTreeMap<Box<str>, Member>;
@@ -76,6 +84,8 @@ pub(super) struct Group {
 pub struct Members {
     pub(super) groups: HashMap<Box<str>, Group>,
     members: usize,
+    /// Of all gatherings.
+    positions: usize,
     born: At,
     generation: Option<Generation>,
     /// First request of this generation.
@@ -123,6 +133,7 @@ impl Members {
         Members {
             groups: HashMap::new(),
             members: 0,
+            positions: 0,
             born: at,
             generation: None,
             began: at,
@@ -169,8 +180,19 @@ impl Members {
                 member.standing = Standing::Active;
                 member.session = member.session.min(GATHER);
             }
-            let (until, called, closed, closed_at) = (None, false, false, At::ZERO);
-            *gathering = Some(Gathering { generation, opened: at, until, incomplete, called, closed, closed_at });
+            let (until, called, closed, closed_at, positions) = (None, false, false, At::ZERO, HashMap::new());
+            let opened = at;
+            let before = gathering.replace(Gathering {
+                generation,
+                opened,
+                until,
+                incomplete,
+                called,
+                closed,
+                closed_at,
+                positions,
+            });
+            self.positions -= before.map_or(0, |before| before.positions.len());
         }
         gathering.as_mut().map(|gathering| (members, gathering))
     }
@@ -222,6 +244,39 @@ impl Members {
         }
         self.groups.retain(|_, group| !group.members.is_empty());
         self.members = self.groups.values().map(|g| g.members.len()).sum();
+        let gatherings = self.groups.values().filter_map(|g| g.gathering.as_ref());
+        self.positions = gatherings.map(|g| g.positions.len()).sum();
+    }
+
+    /// Notes what is committed from outside a group; `false`: some of it lies behind what has been so committed before.
+    pub(super) fn advances(&mut self, group: &str, commit: &[Position<'_>]) -> bool {
+        let mut known = self.groups.get_mut(group).and_then(|g| g.gathering.as_mut());
+        let Some(positions) = known.as_mut().map(|g| &mut g.positions) else { return true };
+        let goes_back = |&(topic, partition, offset): &Position<'_>| {
+            positions.get(&(Box::from(topic), partition)).is_some_and(|&last| offset < last)
+        };
+        if commit.iter().any(goes_back) {
+            return false;
+        }
+        for &(topic, partition, offset) in commit {
+            let room = self.positions < MAX_POSITIONS;
+            match positions.entry((topic.into(), partition)) {
+                Entry::Occupied(mut last) => *last.get_mut() = offset,
+                Entry::Vacant(place) if room => {
+                    place.insert(offset);
+                    self.positions += 1;
+                }
+                Entry::Vacant(_) => {}
+            }
+        }
+        true
+    }
+
+    /// All members of a group have committed.
+    pub(super) fn forget_positions(&mut self, group: &str) {
+        if let Some(gathering) = self.groups.get_mut(group).and_then(|g| g.gathering.as_mut()) {
+            self.positions -= std::mem::take(&mut gathering.positions).len();
+        }
     }
 
     pub(super) fn note(&mut self, who: Who<'_>, member: Member) {

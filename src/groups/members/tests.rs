@@ -45,7 +45,7 @@ fn join(all: &mut Members, member: &str, generation: Generation, ms: u64) -> (Jo
 fn nothing_is_held_or_changed_within_a_generation() {
     let mut all = grown(&["a", "b"]);
     assert_eq!(beat(&mut all, "a", 0, 31_000), Beat::Native);
-    assert_eq!(all.commit(who("a", 0), at(31_000)), Commit::Native);
+    assert_eq!(all.commit(who("a", 0), &[], at(31_000)), Commit::Native);
     assert!(!all.sync(who("a", 0), at(31_000)));
     assert_eq!(join(&mut all, "a", 0, 31_000), (Join::Native, None));
     assert_eq!(join(&mut all, "", 0, 31_000), (Join::Fresh, None));
@@ -57,7 +57,7 @@ fn several_members_are_called_together_commit_and_then_join() {
     let mut all = grown(&["a", "b", "c"]);
     // All of them go on reading until the last one's heartbeat.
     assert_eq!(beat(&mut all, "a", 1, 40_000), Beat::Wait(at(40_000) + SESSION / 3));
-    assert_eq!(all.commit(who("b", 1), at(40_500)), Commit::Simple, "b does not know of anything yet");
+    assert_eq!(all.commit(who("b", 1), &[], at(40_500)), Commit::Simple, "b does not know of anything yet");
     assert_eq!(beat(&mut all, "b", 1, 41_000), Beat::Wait(at(41_000) + SESSION / 3));
     assert_eq!(beat(&mut all, "c", 1, 42_000), Beat::Rebalance);
     assert_eq!(all.beat(who("a", 1), at(40_000), at(42_000)), Beat::Rebalance);
@@ -65,17 +65,17 @@ fn several_members_are_called_together_commit_and_then_join() {
     assert_eq!(join(&mut all, "a", 1, 42_100), (Join::Rehome, Some(at(52_000))));
     assert_eq!(join(&mut all, "", 1, 42_200), (Join::Fresh, Some(at(52_000))), "a new member waits too");
     assert_eq!(join(&mut all, "b", 1, 42_300), (Join::Rehome, Some(at(52_000))));
-    assert_eq!(all.commit(who("c", 1), at(42_400)), Commit::Simple);
-    assert_eq!(all.commit(who("a", 1), at(42_400)), Commit::Simple);
+    assert_eq!(all.commit(who("c", 1), &[], at(42_400)), Commit::Simple);
+    assert_eq!(all.commit(who("a", 1), &[], at(42_400)), Commit::Simple);
     assert_eq!(join(&mut all, "c", 1, 42_500), (Join::Rehome, None));
     assert_eq!(all.hold("g", 1, at(42_500)), None, "now everyone goes on");
     // What still comes by the old id is told to rejoin, never refused in a way that drops its position.
-    assert_eq!(all.commit(who("a", 1), at(42_600)), Commit::Rebalance);
+    assert_eq!(all.commit(who("a", 1), &[], at(42_600)), Commit::Rebalance);
     assert!(all.sync(who("a", 1), at(42_600)));
     assert_eq!(beat(&mut all, "a", 1, 42_600), Beat::Rebalance);
     all.joined(who("a1", 1), joined(None), at(42_700));
     assert_eq!(beat(&mut all, "a1", 1, 42_800), Beat::Native);
-    assert_eq!(all.commit(who("a1", 1), at(42_800)), Commit::Native);
+    assert_eq!(all.commit(who("a1", 1), &[], at(42_800)), Commit::Native);
 }
 
 #[test]
@@ -104,7 +104,7 @@ fn one_that_never_comes_is_waited_for_as_long_as_its_session_or_the_rebalance() 
         }
         assert_eq!(all.hold("g", 1, at(go * 1000 - 1)), Some(at(go * 1000)), "{rebalance} {heard:?}");
         assert_eq!(all.hold("g", 1, at(go * 1000)), None, "{rebalance} {heard:?}");
-        assert_eq!(all.commit(who("c", 1), at(go * 1000 + 1)), Commit::Simple, "the coordinator decides");
+        assert_eq!(all.commit(who("c", 1), &[], at(go * 1000 + 1)), Commit::Simple, "the coordinator decides");
         assert_eq!(join(&mut all, "c", 1, go * 1000 + 2), (Join::Rehome, None), "late, never held");
         assert_eq!(join(&mut all, "", 1, go * 1000 + 3), (Join::Fresh, None));
     }
@@ -133,7 +133,7 @@ fn who_has_left_or_was_silent_before_the_cutover_is_not_waited_for() {
     assert_eq!(all.beat(who("a", 1), at(42_000), at(42_100)), Beat::Rebalance);
     assert_eq!(join(&mut all, "a", 1, 42_200), (Join::Rehome, None));
     assert_eq!(beat(&mut all, "silent", 1, 43_000), Beat::Native, "its session was over before");
-    assert_eq!(all.commit(who("silent", 1), at(43_000)), Commit::Native);
+    assert_eq!(all.commit(who("silent", 1), &[], at(43_000)), Commit::Native);
     assert!(!all.leave("g", [("b", None), ("a1", None)].into_iter(), 1, at(44_000)), "a1 is the cluster's");
     assert!(!all.leave("g", [].into_iter(), 1, at(44_000)));
 }
@@ -170,7 +170,7 @@ fn cutovers_may_follow_each_other_while_members_are_on_the_way() {
     // Generation 2: a's request is still held and comes again; b and c have not been heard of since generation 0.
     assert_eq!(join(&mut all, "a", 2, 41_000), (Join::Rehome, Some(at(51_000))));
     assert_eq!(beat(&mut all, "b", 2, 41_500), Beat::Rebalance);
-    assert_eq!(all.commit(who("b", 2), at(41_600)), Commit::Simple);
+    assert_eq!(all.commit(who("b", 2), &[], at(41_600)), Commit::Simple);
     assert_eq!(
         join(&mut all, "n", 2, 41_700),
         (Join::Rehome, Some(at(51_600))),
@@ -197,7 +197,7 @@ fn an_empty_memory_takes_strangers_for_members_of_before() {
     assert!(all.adopt(who("a", 4), Met::Heartbeat, at(1010)), "the cluster said that it does not know a");
     assert!(all.adopt(who("a", 4), Met::Other, at(1020)), "two requests were on their way");
     assert!(!all.is_outside(who("a", 4)));
-    assert_eq!(all.commit(who("a", 4), at(1030)), Commit::Simple);
+    assert_eq!(all.commit(who("a", 4), &[], at(1030)), Commit::Simple);
     assert!(all.is_outside(who("a", 4)));
     assert_eq!(beat(&mut all, "a", 4, 4000), Beat::Wait(at(6010)), "others may be there that nobody knows");
     assert!(all.adopt(who("b", 4), Met::Join, at(4500)));
@@ -279,6 +279,37 @@ fn memory_has_limits_and_forgets() {
         all.joined(Who { group: name, member: "m", generation: 0 }, joined(None), at(1000));
     }
     assert_eq!(all.len(), (MAX_GROUPS, MAX_GROUPS));
+}
+
+#[test]
+fn a_commit_that_comes_again_behind_a_later_one_is_refused_until_all_have_joined() {
+    let mut all = grown(&["a", "b"]);
+    let (early, late) = ([("t", 0, 10), ("t", 1, 10)], [("t", 0, 10), ("t", 1, 12)]);
+    assert_eq!(all.commit(who("a", 1), &early, at(40_000)), Commit::Simple);
+    assert_eq!(all.commit(who("a", 1), &late, at(40_100)), Commit::Simple);
+    assert_eq!(all.commit(who("a", 1), &late, at(40_100)), Commit::Simple, "the same again does no harm");
+    assert_eq!(all.commit(who("a", 1), &early, at(40_200)), Commit::Rebalance);
+    assert_eq!(all.commit(who("b", 1), &[("t", 1, 11)], at(40_200)), Commit::Rebalance, "nor by who had it before");
+    assert_eq!(all.commit(who("b", 1), &[("u", 1, 3)], at(40_300)), Commit::Simple);
+    assert_eq!(join(&mut all, "a", 1, 40_400).0, Join::Rehome);
+    assert_eq!(all.commit(who("a", 1), &early, at(40_500)), Commit::Rebalance, "on its way while its sender joins");
+    join(&mut all, "b", 1, 40_600);
+    // The next cutover starts anew: what is committed there is another matter.
+    all.joined(who("a1", 1), joined(None), at(41_000));
+    assert_eq!(all.commit(who("a1", 2), &early, at(50_000)), Commit::Simple);
+}
+
+#[test]
+fn positions_beyond_the_limit_are_not_compared() {
+    let mut all = grown(&["a"]);
+    let many: Vec<_> = (0..MAX_POSITIONS as i32 + 1).map(|p| ("t", p, 10)).collect();
+    assert_eq!(all.commit(who("a", 1), &many, at(40_000)), Commit::Simple);
+    assert_eq!(all.commit(who("a", 1), &[("t", 0, 9)], at(40_000)), Commit::Rebalance);
+    assert_eq!(all.commit(who("a", 1), &[("t", MAX_POSITIONS as i32, 9)], at(40_000)), Commit::Simple);
+    join(&mut all, "a", 1, 40_100);
+    all.joined(who("a1", 1), joined(None), at(41_000));
+    assert_eq!(all.commit(who("a1", 2), &many, at(50_000)), Commit::Simple);
+    assert_eq!(all.commit(who("a1", 2), &[("t", 0, 9)], at(50_000)), Commit::Rebalance, "there is room again");
 }
 
 #[test]

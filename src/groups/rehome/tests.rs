@@ -238,7 +238,7 @@ async fn strangers_after_a_restart_come_back_re_homed() {
         assert_eq!(code(&stranger, 3, GROUP_ID_NOT_FOUND), COORDINATOR_LOAD_IN_PROGRESS, "to be sent again at once");
         assert_eq!(code(&stranger, 3, unknown), COORDINATOR_LOAD_IN_PROGRESS, "was on its way at the same time");
         let who = Who { group: "g", member: &stranger, generation: 1 };
-        assert_eq!(rehome.members.lock().commit(who, rehome.now()), super::Commit::Simple);
+        assert_eq!(rehome.members.lock().commit(who, &[], rehome.now()), super::Commit::Simple);
         assert_eq!(code(&stranger, 3, unknown), REBALANCE_IN_PROGRESS, "others were faster");
         assert_eq!(code("", NO_GENERATION, unknown), unknown, "a simple consumer's is its own affair");
     }

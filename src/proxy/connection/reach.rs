@@ -20,17 +20,21 @@ const ALIVE: Duration = Duration::from_secs(2);
 impl Connection {
     /// Connects to the broker behind this entrance. While no broker of the cluster answers, the client is kept waiting (a
     /// failover will move it); if only this broker is gone, the connection closes as the broker's would.
+    /// Nothing of the request has been sent: when the gate closes it is kept for the next cluster, however long the lookup of
+    /// one that is lost would take.
     pub(super) async fn connect(&self, view: &Arc<View>) -> Result<TcpStream, End> {
         let mut watch = self.context.gate.watch();
+        tokio::select! {
+            connected = self.reach(view) => connected,
+            _ = gate::closed(&mut watch, view.generation) => Err(End::Gate),
+            end = gone(&self.client) => Err(end),
+        }
+    }
+
+    async fn reach(&self, view: &Arc<View>) -> Result<TcpStream, End> {
         loop {
-            let addresses = self.addresses(view).await?;
-            for address in &addresses {
-                let connected = tokio::select! {
-                    connected = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(address)) => connected,
-                    _ = gate::closed(&mut watch, view.generation) => return Err(End::Gate),
-                    end = gone(&self.client) => return Err(end),
-                };
-                match connected {
+            for address in &self.addresses(view).await? {
+                match tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await {
                     Ok(Ok(stream)) => {
                         let _ = stream.set_nodelay(true);
                         return Ok(stream);
@@ -42,11 +46,7 @@ impl Connection {
             if matches!(self.entrance, Entrance::Broker(_)) && self.any_alive(view).await {
                 return Err(End::Upstream);
             }
-            tokio::select! {
-                _ = tokio::time::sleep(RETRY) => {}
-                _ = gate::closed(&mut watch, view.generation) => return Err(End::Gate),
-                end = gone(&self.client) => return Err(end),
-            }
+            tokio::time::sleep(RETRY).await;
         }
     }
 
