@@ -15,6 +15,7 @@ mod groups;
 mod house;
 mod kip848;
 mod lagging;
+mod late_commits;
 mod lifecycle;
 #[path = "../clients/matrix/mod.rs"]
 mod matrix;
