@@ -23,18 +23,40 @@ impl Run {
     }
 }
 
-/// Runs in rising order of both logical and cluster offset, never overlapping.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// Runs in rising order of both logical and cluster offset, never overlapping. A map knows how much of it is stored, which two
+/// equal maps may differ in.
+#[derive(Clone, Debug, Default)]
 pub struct OffsetMap {
     runs: Vec<Run>,
     /// Runs in front of these that were forgotten.
     forgotten: usize,
+    kept: Kept,
+}
+
+impl PartialEq for OffsetMap {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.runs, self.forgotten) == (&other.runs, other.forgotten)
+    }
+}
+
+impl Eq for OffsetMap {}
+
+/// How far a map and what is stored of it agree. Runs are counted from the first that the map ever had.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Kept {
+    /// The first run that may be stored otherwise, or not at all.
+    pub unstored: usize,
+    /// Behind the last run that may be stored, in this map's sense or a former one.
+    pub end: usize,
+    /// Changes so far.
+    changes: u64,
 }
 
 impl OffsetMap {
     /// The map of a cluster whose offsets are the logical ones.
     pub fn identity() -> Self {
-        OffsetMap { runs: vec![Run { logical: 0, cluster: 0, len: Run::OPEN }], forgotten: 0 }
+        let runs = vec![Run { logical: 0, cluster: 0, len: Run::OPEN }];
+        OffsetMap { runs, ..OffsetMap::default() }
     }
 
     /// Builds a map from stored runs; `None` if they do not rise in both offsets (corrupt or foreign data).
@@ -46,7 +68,33 @@ impl OffsetMap {
     pub fn from_runs_behind(forgotten: usize, runs: Vec<Run>) -> Option<Self> {
         let sane = runs.iter().all(|r| r.logical >= 0 && r.cluster >= 0 && r.len > 0)
             && runs.windows(2).all(|w| w[0].logical_end() <= w[1].logical && w[0].cluster_end() <= w[1].cluster);
-        sane.then_some(OffsetMap { runs, forgotten })
+        sane.then_some(OffsetMap { runs, forgotten, kept: Kept::default() })
+    }
+
+    /// How far it is stored.
+    pub fn kept(&self) -> Kept {
+        self.kept
+    }
+
+    /// All of it is about to be stored, and may be from now on.
+    pub fn storing(&mut self) -> Kept {
+        self.kept.end = self.kept.end.max(self.forgotten + self.runs.len());
+        self.kept
+    }
+
+    /// What it was when it said so ([`Self::storing`]) is stored, and nothing behind that. If it has changed since, it is stored
+    /// again from where it was not before.
+    pub fn stored(&mut self, then: Kept) {
+        if self.kept.changes == then.changes {
+            let end = self.forgotten + self.runs.len();
+            (self.kept.unstored, self.kept.end) = (end, end);
+        }
+    }
+
+    /// Run `at` of those that are there, and what follows, is not what is stored any more.
+    fn change(&mut self, at: usize) {
+        self.kept.unstored = self.kept.unstored.min(self.forgotten + at);
+        self.kept.changes += 1;
     }
 
     pub fn runs(&self) -> &[Run] {
@@ -70,16 +118,14 @@ impl OffsetMap {
             return len == 0;
         }
         match self.runs.last_mut() {
-            Some(last) if last.logical_end() > logical || last.cluster_end() > cluster => false,
+            Some(last) if last.logical_end() > logical || last.cluster_end() > cluster => return false,
             Some(last) if last.logical_end() == logical && last.cluster_end() == cluster => {
                 last.len = last.len.saturating_add(len);
-                true
             }
-            _ => {
-                self.runs.push(Run { logical, cluster, len });
-                true
-            }
+            _ => self.runs.push(Run { logical, cluster, len }),
         }
+        self.change(self.runs.len() - 1);
+        true
     }
 
     /// As [`Self::try_append`] where the caller has just made room (a closed map, offsets behind it).
@@ -90,14 +136,13 @@ impl OffsetMap {
 
     /// Ends the map at cluster offset `end` (exclusive): what was planned or lies above has no logical name.
     pub fn close_at_cluster(&mut self, end: i64) {
-        while let Some(last) = self.runs.last_mut() {
+        while let Some(last) = self.runs.last_mut().filter(|last| last.cluster_end() > end) {
             if last.cluster >= end {
                 self.runs.pop();
+                self.change(self.runs.len());
             } else {
-                if last.cluster_end() > end {
-                    last.len = end - last.cluster;
-                }
-                break;
+                last.len = end - last.cluster;
+                self.change(self.runs.len() - 1);
             }
         }
     }

@@ -9,7 +9,7 @@ mod member_epochs;
 
 pub use epochs::{EPOCH_BITS, generation_of, real_epoch, virtual_epoch};
 pub use lost::Lost;
-pub use map::{OffsetMap, Run};
+pub use map::{Kept, OffsetMap, Run};
 pub use masked::{Masked, Retired};
 pub use member_epochs::{MEMBER_EPOCH_BITS, is_marked, member_epoch_in, member_epoch_out};
 

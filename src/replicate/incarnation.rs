@@ -11,22 +11,16 @@ use crate::offsets::OffsetMap;
 use crate::state::{Entry, Key, MapRecord, Store};
 use crate::upstream::{Cluster, Snapshot};
 
-/// The records of a map from part `first` on. Parts that it no longer has of those below `end_before` are emptied: an old one
-/// behind the others would be read as if it belonged to them.
-pub fn map_entries(
+/// Records of a partition's map on a cluster, as entries of the state topic.
+pub fn map_entries<'a>(
     store: &Store,
     cluster: &str,
     tp: &TopicPartition,
-    map: &OffsetMap,
-    first: usize,
-    end_before: usize,
+    parts: impl IntoIterator<Item = &'a (usize, MapRecord)>,
 ) -> Vec<Entry> {
-    let first = first.max(MapRecord::first_part(map));
-    let mut parts = MapRecord::split_from(map, first);
-    parts.resize_with(parts.len().max(end_before.saturating_sub(first)), || MapRecord { runs: Vec::new() });
     let key =
         |part| Key::Map { cluster: cluster.to_owned(), topic: tp.topic.to_string(), partition: tp.partition, part };
-    parts.iter().enumerate().map(|(i, record)| store.entry(&key(first + i), record)).collect()
+    parts.into_iter().map(|(part, record)| store.entry(&key(*part), record)).collect()
 }
 
 impl TopicSync {
@@ -37,13 +31,9 @@ impl TopicSync {
         let mut entries = Vec::new();
         for cluster in clusters {
             for partition in topic.partitions() {
-                let parts = {
-                    let offsets = partition.offsets.read();
-                    let map = offsets.map(cluster);
-                    (MapRecord::first_part(map), MapRecord::end_part(map).max(1))
-                };
-                let (name, empty) = (&self.names[cluster.ix()], OffsetMap::default());
-                entries.extend(map_entries(&self.store, name, &partition.tp, &empty, parts.0, parts.1));
+                let parts = MapRecord::parts(partition.offsets.read().map(cluster));
+                let empty: Vec<_> = parts.map(|part| (part, MapRecord::default())).collect();
+                entries.extend(map_entries(&self.store, &self.names[cluster.ix()], &partition.tp, &empty));
             }
         }
         entries

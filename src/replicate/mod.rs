@@ -31,8 +31,9 @@ use tokio_util::task::TaskTracker;
 use crate::catalog::{Catalog, Partition};
 use crate::config::TeeMode;
 use crate::model::{ClusterIx, Generation, TopicPartition};
-use crate::state::{Entry, StateError, Store};
+use crate::state::{MapRecord, StateError, Store};
 use crate::upstream::{Cluster, UpstreamError};
+use incarnation::map_entries;
 
 /// Pause between attempts on a cluster that refuses or cannot be reached, growing to the second.
 const RETRY_WAIT: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
@@ -71,9 +72,15 @@ impl Direction {
         self.settled.get_or_try_init(end).await.copied()
     }
 
-    /// Stores on a cluster what must be there before anything goes on, as often as it takes (`told` hears why not yet); the
-    /// other one gets its copy.
-    async fn store_surely(&self, on: ClusterIx, entries: impl Fn() -> Vec<Entry>, told: impl Fn(&StateError)) {
+    /// Stores on a cluster itself what has changed of a partition's map there, as often as it takes (`told` hears why not yet);
+    /// the other one gets its copy.
+    async fn store_changes(&self, partition: &Partition, on: ClusterIx, told: impl Fn(&StateError)) {
+        let (parts, kept) = {
+            let mut offsets = partition.offsets.write();
+            let map = offsets.map_mut(on);
+            (MapRecord::unstored(map).collect::<Vec<_>>(), map.storing())
+        };
+        let entries = || map_entries(&self.store, &self.names[on.ix()], &partition.tp, &parts);
         let mut pause = RETRY_WAIT.0;
         while let Err(error) = self.store.write(on, entries()).await {
             told(&error);
@@ -81,6 +88,7 @@ impl Direction {
             pause = (pause * 2).min(RETRY_WAIT.1);
         }
         self.store.write_soon(on.other(), entries());
+        partition.offsets.write().map_mut(on).stored(kept);
     }
 
     /// The standby's name, for keys of the state topic.

@@ -7,14 +7,13 @@
 use std::sync::Arc;
 
 use super::Direction;
-use super::incarnation::map_entries;
 use super::open::Copied;
 use crate::admin::metrics;
 use crate::catalog::Partition;
 use crate::divergence::Reader;
 use crate::model::TopicPartition;
 use crate::offsets::OffsetMap;
-use crate::state::MapRecord;
+use crate::state::StateError;
 use crate::stream::{Change, Look, cluster_producer_id, is_client_id, stream_producer_id};
 use crate::upstream::{EpochEnd, LogEnd};
 
@@ -92,12 +91,8 @@ async fn truncate(direction: &Direction, partition: &Partition, at: i64, copied:
         %tp, offset = at, logical_from = lost, logical_to = next,
         "the active cluster has lost the end of its log (an unclean leader election?): these logical offsets are gone there"
     );
-    let (store, name) = (&direction.store, &direction.names[from.ix()]);
-    let map = partition.offsets.read().map(from).clone();
-    let entries = || map_entries(store, name, tp, &map, 0, MapRecord::end_part(judged));
-    direction
-        .store_surely(from, entries, |error| tracing::warn!(%tp, %error, "the end of the log could not be stored"))
-        .await;
+    let told = |error: &StateError| tracing::warn!(%tp, %error, "the end of the log could not be stored");
+    direction.store_changes(partition, from, told).await;
     true
 }
 

@@ -172,16 +172,16 @@ pub struct MapRecord {
 }
 
 impl MapRecord {
-    /// A map as records, `RUNS_PER_RECORD` runs each.
-    pub fn split(map: &OffsetMap) -> Vec<MapRecord> {
-        Self::split_from(map, 0)
-    }
-
-    /// The records from `part` on only; parts are counted from the first run that the map ever had, and those in front of
-    /// [`Self::first_part`] are gone.
-    pub fn split_from(map: &OffsetMap, part: usize) -> Vec<MapRecord> {
-        let skipped = part.saturating_sub(Self::first_part(map));
-        map.runs().chunks(RUNS_PER_RECORD).skip(skipped).map(Self::encode).collect()
+    /// The records, by part, that make what is stored of a map what the map is. Parts are counted from the first run that it
+    /// ever had; those in front of [`Self::first_part`] are gone. Parts that it no longer has are emptied: an old one behind the
+    /// others would be read as if it belonged to them.
+    pub fn unstored(map: &OffsetMap) -> impl Iterator<Item = (usize, MapRecord)> {
+        let (front, kept) = (Self::first_part(map), map.kept());
+        let changed = kept.unstored < map.forgotten() + map.runs().len();
+        let first = if changed { (kept.unstored / RUNS_PER_RECORD).max(front) } else { Self::end_part(map) };
+        let end = Self::end_part(map).max(kept.end.div_ceil(RUNS_PER_RECORD));
+        let runs = move |part: usize| map.runs().chunks(RUNS_PER_RECORD).nth(part - front).unwrap_or_default();
+        (first..end).map(move |part| (part, Self::encode(runs(part))))
     }
 
     /// The first part that a map has: runs are forgotten by the part.
@@ -190,8 +190,14 @@ impl MapRecord {
     }
 
     /// The number behind a map's last part.
-    pub fn end_part(map: &OffsetMap) -> usize {
+    fn end_part(map: &OffsetMap) -> usize {
         Self::first_part(map) + map.runs().len().div_ceil(RUNS_PER_RECORD)
+    }
+
+    /// All parts under which something of a map may be stored, or would be: one at least.
+    pub fn parts(map: &OffsetMap) -> std::ops::Range<usize> {
+        let end = Self::end_part(map).max(map.kept().end.div_ceil(RUNS_PER_RECORD));
+        Self::first_part(map)..end.max(Self::first_part(map) + 1)
     }
 
     fn encode(runs: &[Run]) -> MapRecord {
@@ -215,7 +221,10 @@ impl MapRecord {
                 runs.push(Run { logical, cluster, len: if len == -1 { Run::OPEN } else { len } });
             }
         }
-        OffsetMap::from_runs_behind(first.checked_mul(RUNS_PER_RECORD)?, runs)
+        let mut map = OffsetMap::from_runs_behind(first.checked_mul(RUNS_PER_RECORD)?, runs)?;
+        let kept = map.storing();
+        map.stored(kept);
+        Some(map)
     }
 }
 
@@ -317,22 +326,25 @@ mod tests {
         for i in 0..2000 {
             map.append(i * 7 + 1_000_000, i * 5, 3);
         }
-        let parts = MapRecord::split(&map);
+        let split = |map: &OffsetMap| MapRecord::unstored(map).map(|(_, record)| record).collect::<Vec<_>>();
+        let parts = split(&map);
         assert_eq!(parts.len(), 2000_usize.div_ceil(RUNS_PER_RECORD));
-        assert_eq!(MapRecord::join(0, &parts), Some(map.clone()));
+        let mut read = MapRecord::join(0, &parts).unwrap();
+        assert_eq!(read, map);
         let bytes: usize = parts.iter().map(|p| serde_json::to_vec(p).unwrap().len()).sum();
         assert!(bytes < 2000 * 10, "{bytes} bytes");
-        assert_eq!(MapRecord::split_from(&map, 3), parts[3..]);
-        assert_eq!(MapRecord::end_part(&map), parts.len());
-        let whole = map.clone();
+        assert_eq!(split(&read), [], "as it is stored");
         map.forget_below(5 * 1000, RUNS_PER_RECORD);
         let first = MapRecord::first_part(&map);
         assert!(first > 10 && map.forgotten() == first * RUNS_PER_RECORD);
-        assert_eq!((MapRecord::split(&map), MapRecord::end_part(&map)), (parts[first..].to_vec(), parts.len()));
-        assert_eq!(MapRecord::split_from(&map, first + 2), parts[first + 2..]);
+        assert_eq!((split(&map), MapRecord::parts(&map)), (parts[first..].to_vec(), first..parts.len()));
         assert_eq!(MapRecord::join(first, &parts[first..]), Some(map));
-        assert_eq!(whole.runs().len(), 2000);
         assert_eq!(MapRecord::join(0, [&parts[1], &parts[0]]), None);
+        // What is not there any more is emptied, behind the last one that has changed.
+        read.close_at_cluster(5 * RUNS_PER_RECORD as i64 * 3);
+        let changed: Vec<_> = MapRecord::unstored(&read).map(|(part, record)| (part, record.runs.len())).collect();
+        assert_eq!(changed[..2], [(3, 0), (4, 0)]);
+        assert_eq!((changed.len(), MapRecord::parts(&read)), (parts.len() - 3, 0..parts.len()));
     }
 
     proptest! {
@@ -345,7 +357,8 @@ mod tests {
                 (l, c) = (l + gl + n, c + gc + n);
             }
             if open { map.append(l + 1, c, Run::OPEN); }
-            prop_assert_eq!(MapRecord::join(0, &MapRecord::split(&map)), Some(map));
+            let parts: Vec<_> = MapRecord::unstored(&map).map(|(_, record)| record).collect();
+            prop_assert_eq!(MapRecord::join(0, &parts), Some(map));
         }
     }
 }

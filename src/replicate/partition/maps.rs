@@ -3,12 +3,10 @@
 use std::time::Duration;
 
 use super::super::Direction;
-use super::super::incarnation::map_entries;
 use super::Stream;
 use crate::catalog::{Partition, StreamState};
 use crate::offsets::OffsetMap;
-use crate::state::MapRecord;
-use crate::state::records::RUNS_PER_RECORD;
+use crate::state::StateError;
 
 /// Runs of one map, 24 bytes each in memory and about eight in the state topic. A transaction costs one, for its marker; they are
 /// forgotten when both clusters' logs begin behind them (`replicate::retention`).
@@ -22,23 +20,15 @@ pub(in crate::replicate) async fn store_map(
     partition: &Partition,
     change: impl FnOnce(&mut OffsetMap),
 ) {
-    let (to, tp) = (direction.to(), &partition.tp);
+    let to = direction.to();
     while partition.offsets.read().map(to).runs().len() >= MAX_RUNS {
         let full = "its offset map is full until retention has moved both clusters' log starts";
         partition.set_state(StreamState::Waiting(full.into()));
         tokio::time::sleep(FULL_LOOK).await;
     }
-    let (map, first_changed, end_before) = {
-        let mut offsets = partition.offsets.write();
-        let map = offsets.map_mut(to);
-        let (before, end_before) = (map.runs().len(), MapRecord::end_part(map).max(1));
-        change(map);
-        let changed = before.min(map.runs().len()).saturating_sub(1);
-        (map.clone(), (map.forgotten() + changed) / RUNS_PER_RECORD, end_before)
-    };
-    let (store, name) = (&direction.store, direction.standby_name());
-    let entries = || map_entries(store, name, tp, &map, first_changed, end_before);
-    direction.store_surely(to, entries, |error| partition.set_state(StreamState::Waiting(error.to_string()))).await;
+    change(partition.offsets.write().map_mut(to));
+    let told = |error: &StateError| partition.set_state(StreamState::Waiting(error.to_string()));
+    direction.store_changes(partition, to, told).await;
 }
 
 impl Stream {
