@@ -177,8 +177,12 @@ impl Members {
         let rule = match (who.member.is_empty(), self.old(who)) {
             (true, _) => Join::Fresh,
             (false, Some(member)) if member.standing != Standing::Gone => {
+                let again = member.standing == Standing::Arrived && !member.replaced;
                 member.standing = Standing::Arrived;
                 member.seen = at;
+                if again {
+                    self.reopen(who, at);
+                }
                 Join::Rehome
             }
             // Alone it would get all partitions, those of members that are still reading among them.
@@ -194,6 +198,19 @@ impl Members {
         let (first, shortest) = gathering.until.unwrap_or((at, MAX_HOLD));
         gathering.until = Some((first, shortest.min(limit)));
         rule
+    }
+
+    /// A member whose JoinGroup had gone on comes again: nobody has seen a reply, so the new cluster may have lost it with those
+    /// of the others (it was killed in the midst). They are waited for once more, or the first one back would get what the
+    /// others still read.
+    fn reopen(&mut self, who: Who<'_>, at: At) {
+        let Some((members, gathering)) = self.gathering(who.group, who.generation, at) else { return };
+        if !std::mem::take(&mut gathering.closed) {
+            return;
+        }
+        (gathering.opened, gathering.until) = (at, None);
+        let lost = members.iter_mut().filter(|(id, m)| ***id != *who.member && m.is_on_its_way(who.generation));
+        lost.for_each(|(_, member)| member.expect_again());
     }
 
     /// Whether JoinGroups of a group are held: until this time, or until something happens in the group. Once they go on

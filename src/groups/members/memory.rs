@@ -121,6 +121,17 @@ impl Member {
         self.generation < generation
     }
 
+    /// It has sent its JoinGroup, and is not known to have got a reply.
+    pub(super) fn is_on_its_way(&self, generation: Generation) -> bool {
+        self.is_old(generation) && self.standing == Standing::Arrived && !self.replaced
+    }
+
+    /// Its JoinGroup did not get there: it comes again, soon.
+    pub(super) fn expect_again(&mut self) {
+        self.standing = Standing::Active;
+        self.session = self.session.min(GATHER);
+    }
+
     /// Until when an old member is waited for.
     pub(super) fn expected_until(&self, opened: At) -> At {
         self.seen.max(opened) + self.session
@@ -175,11 +186,7 @@ impl Members {
             let silent = |m: &&mut Member| m.is_old(generation) && heard.saturating_sub(m.seen.max(since)) > m.session;
             members.values_mut().filter(silent).for_each(|m| m.standing = Standing::Gone);
             // Who was on its way into the generation before has not got there: it comes again, at once.
-            let on_its_way = |m: &&mut Member| m.is_old(generation) && m.standing == Standing::Arrived && !m.replaced;
-            for member in members.values_mut().filter(on_its_way) {
-                member.standing = Standing::Active;
-                member.session = member.session.min(GATHER);
-            }
+            members.values_mut().filter(|m| m.is_on_its_way(generation)).for_each(Member::expect_again);
             let (until, called, closed, closed_at, positions) = (None, false, false, At::ZERO, HashMap::new());
             let opened = at;
             let before = gathering.replace(Gathering {

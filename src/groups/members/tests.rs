@@ -79,6 +79,22 @@ fn several_members_are_called_together_commit_and_then_join() {
 }
 
 #[test]
+fn joins_that_the_new_cluster_lost_wait_for_each_other_once_more() {
+    let mut all = grown(&["a", "b", "c"]);
+    for (member, ms) in [("a", 40_000), ("b", 40_001), ("c", 40_002)] {
+        join(&mut all, member, 1, ms);
+    }
+    assert_eq!(all.hold("g", 1, at(40_002)), None, "they go on, and the cluster dies; only c has got its reply");
+    all.joined(who("c1", 1), joined(None), at(40_010));
+    all.replaced(who("c", 1));
+    assert_eq!(join(&mut all, "b", 1, 42_000), (Join::Rehome, Some(at(42_000) + GATHER)), "not without a");
+    assert_eq!(all.commit(who("a", 1), &[("t", 0, 5)], at(42_100)), Commit::Simple, "whose place still counts");
+    assert_eq!(join(&mut all, "a", 1, 43_000), (Join::Rehome, None));
+    assert_eq!(join(&mut all, "b", 1, 50_000), (Join::Rehome, Some(at(50_000) + GATHER)), "and again");
+    assert_eq!(all.hold("g", 1, at(50_000) + GATHER), None, "a does not come");
+}
+
+#[test]
 fn a_heartbeat_is_not_held_longer_than_the_client_bears() {
     let mut all = grown(&["a", "b"]);
     assert_eq!(beat(&mut all, "a", 1, 40_000), Beat::Wait(at(40_000) + SESSION / 3));

@@ -61,9 +61,9 @@ impl Member {
 
     /// A refused commit is no error as long as nothing is read twice, which the checker sees.
     fn note(&self, error: &KafkaError) {
-        use RDKafkaErrorCode::{IllegalGeneration, NoOffset, RebalanceInProgress, UnknownMemberId};
+        use RDKafkaErrorCode::{AssignmentLost, IllegalGeneration, NoOffset, RebalanceInProgress, UnknownMemberId};
         match error.rdkafka_error_code() {
-            Some(NoOffset | RebalanceInProgress | IllegalGeneration | UnknownMemberId) => {}
+            Some(AssignmentLost | NoOffset | RebalanceInProgress | IllegalGeneration | UnknownMemberId) => {}
             _ => self.observed.error(&self.who, error, "commit", false),
         }
     }
