@@ -7,9 +7,15 @@ use uuid::Uuid;
 
 use super::{Catalog, Partition, STATE_TOPIC, Topic, VirtualBrokers};
 use crate::model::{ClusterIx, Generation};
-use crate::offsets::{PartitionOffsets, generation_of, member_epoch_in, member_epoch_out, real_epoch, virtual_epoch};
+use crate::offsets::{
+    PartitionOffsets, Run, generation_of, member_epoch_in, member_epoch_out, real_epoch, virtual_epoch,
+};
 use crate::records::{Relabel, relabel};
-use crate::rewrite::Translate;
+use crate::rewrite::{Stretch, Translate};
+
+/// Stretches that one range may fall into: a broker gives a share group no more records at a time
+/// (`group.share.max.partition.max.record.locks`). What lies behind is not acknowledged, so it is delivered again.
+const MAX_STRETCHES: usize = 10_000;
 
 /// Makes the partition or topic entry when a reply names one for the first time.
 pub type Registrar = dyn Fn(&Catalog, &str, Uuid, ClusterIx, Generation) -> Arc<Topic> + Send + Sync;
@@ -154,6 +160,20 @@ impl Translate for View {
         self.with_offsets(topic, partition, |o| o.map(self.active).position_out(cluster)).unwrap_or(cluster)
     }
 
+    fn stretches_in(&self, topic: &str, partition: i32, first: i64, last: i64) -> Vec<Stretch> {
+        let runs =
+            self.with_offsets(topic, partition, |o| o.map(self.active).runs_of_logical(first, last, MAX_STRETCHES));
+        let stretch = |run: Run| Stretch { from: run.logical, to: run.cluster, count: run.len };
+        runs.map_or_else(|| same(first, last), |runs| runs.into_iter().map(stretch).collect())
+    }
+
+    fn stretches_out(&self, topic: &str, partition: i32, first: i64, last: i64) -> Vec<Stretch> {
+        let runs =
+            self.with_offsets(topic, partition, |o| o.map(self.active).runs_of_cluster(first, last, MAX_STRETCHES));
+        let stretch = |run: Run| Stretch { from: run.cluster, to: run.logical, count: run.len };
+        runs.map_or_else(|| same(first, last), |runs| runs.into_iter().map(stretch).collect())
+    }
+
     fn batches_out(&self, topic: &str, partition: i32, records: Bytes) -> Bytes {
         let Some(partition) = self.catalog.partition(topic, partition) else { return records };
         let offsets = partition.offsets.read();
@@ -179,4 +199,10 @@ impl Translate for View {
     fn batches_stay(&self, topic: &str, partition: i32) -> bool {
         self.with_offsets(topic, partition, |offsets| self.stays(offsets)).unwrap_or(true)
     }
+}
+
+/// A partition that is not known has the same offsets on both sides.
+fn same(first: i64, last: i64) -> Vec<Stretch> {
+    let count = last.saturating_sub(first).saturating_add(1);
+    if count > 0 { vec![Stretch { from: first, to: first, count }] } else { Vec::new() }
 }

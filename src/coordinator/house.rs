@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::{Coordinator, Roles};
 use crate::catalog::Partition;
 use crate::config::TeeMode;
-use crate::groups::Teed;
+use crate::groups::{Met, Teed};
 use crate::model::{ClusterIx, TopicPartition};
 use crate::proxy::House;
 use crate::state::{Entry, InSyncRecord, Key};
@@ -101,7 +101,19 @@ impl House for Coordinator {
 
     fn group_committed(&self, group: &str) {
         if let Some(groups) = self.running().and_then(|r| r.groups.clone()) {
-            groups.notify(group);
+            groups.notify(group, false);
+        }
+    }
+
+    fn share_group_moved(&self, group: &str) {
+        if let Some(groups) = self.running().and_then(|r| r.groups.clone()) {
+            groups.notify(group, true);
+        }
+    }
+
+    fn share_read(&self, group: &str, partition: &TopicPartition, met: Met) {
+        if let Some(groups) = self.running().and_then(|r| r.groups.clone()) {
+            groups.share_read(group, partition, met);
         }
     }
 

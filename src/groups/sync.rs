@@ -23,9 +23,10 @@ use crate::catalog::{Catalog, StreamState};
 use crate::config::TeeMode;
 use crate::groups::Rehome;
 use crate::model::{ClusterIx, Generation, TopicPartition};
-use crate::upstream::{Cluster, Committed, UpstreamError};
+use crate::upstream::{Cluster, Committed, ListedGroup, UpstreamError};
 
 mod acknowledged;
+mod shares;
 
 pub use acknowledged::Teed;
 
@@ -43,7 +44,7 @@ const REFRESH: Duration = Duration::from_secs(6 * 3600);
 const STOP_LIMIT: Duration = Duration::from_secs(2);
 /// Locks for groups: more than are written at the same time.
 const TURNS: usize = 64;
-/// Groups of share consumers have no committed offsets.
+/// The type of groups of share consumers, which have start offsets in place of committed ones.
 const SHARE: &str = "share";
 
 /// What a pass did.
@@ -54,6 +55,19 @@ pub struct Summary {
     pub written: usize,
     /// Partitions whose committed offset the standby's copy has not reached, or cannot reach.
     pub waiting: usize,
+}
+
+/// A group, and of which kind it is.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Named {
+    group: String,
+    share: bool,
+}
+
+impl From<ListedGroup> for Named {
+    fn from(listed: ListedGroup) -> Self {
+        Named { share: listed.group_type == SHARE, group: listed.group }
+    }
 }
 
 /// What the standby holds of one group, as far as this process knows.
@@ -83,6 +97,7 @@ pub struct GroupSync {
     /// Member ids, by group, for which the standby waits although nobody will join by them there.
     unjoined: Mutex<HashMap<String, Vec<String>>>,
     memory: Mutex<Memory>,
+    shares: Mutex<shares::Shares>,
     /// Shared by those who write to the standby; whoever stops them waits for it alone.
     writing: tokio::sync::RwLock<()>,
     /// One writer at a time for each group (by hash): an older offset must not overtake a newer one.
@@ -91,7 +106,7 @@ pub struct GroupSync {
     closed: AtomicBool,
     /// Nothing is read from the active cluster any more: it may be lost, and would keep a writer waiting.
     halted: CancellationToken,
-    due: Mutex<HashSet<String>>,
+    due: Mutex<HashSet<Named>>,
     commits: Notify,
 }
 
@@ -113,6 +128,7 @@ impl GroupSync {
             rehome,
             unjoined: Mutex::default(),
             memory: Mutex::default(),
+            shares: Mutex::default(),
             writing: tokio::sync::RwLock::default(),
             turns: std::array::from_fn(|_| tokio::sync::Mutex::default()),
             closed: AtomicBool::new(false),
@@ -122,12 +138,11 @@ impl GroupSync {
         }
     }
 
-    /// A commit of this group was sent to the active cluster: its copy is due.
-    pub fn notify(&self, group: &str) {
+    /// A commit of this group, or an acknowledgement of this share group, was sent to the active cluster: its copy is due.
+    pub fn notify(&self, group: &str, share: bool) {
         let mut due = self.due.lock();
         // Beyond the limit the next pass finds it.
-        if due.len() < MAX_REMEMBERED && !due.contains(group) {
-            due.insert(group.to_owned());
+        if due.len() < MAX_REMEMBERED && due.insert(Named { group: group.to_owned(), share }) {
             self.commits.notify_one();
         }
     }
@@ -180,8 +195,8 @@ impl GroupSync {
             let (active, standby) = tokio::join!(self.active.list_groups(), self.standby.list_groups());
             let active = active.map_err(|e| vec![format!("the active cluster's groups: {e}")])?;
             let standby = standby.map_err(|e| vec![format!("the standby's groups: {e}")])?;
-            let groups: HashSet<_> = active.into_iter().filter(|g| g.group_type != SHARE).map(|g| g.group).collect();
-            let manned = standby.into_iter().filter(|g| standby::has_members(&g.state)).map(|g| g.group);
+            let groups: HashSet<Named> = active.into_iter().map(Named::from).collect();
+            let manned = standby.into_iter().filter(|g| standby::has_members(&g.state)).map(Named::from);
             let ghosts = self.remove_ghosts(manned.filter(|g| groups.contains(g)).collect()).await;
             self.remove_unjoined().await;
             let (summary, mut failures) = self.copy_all(groups.into_iter().collect(), true).await;
@@ -197,9 +212,12 @@ impl GroupSync {
     }
 
     /// Removes the members of these groups on the standby; answers what failed.
-    async fn remove_ghosts(&self, groups: Vec<String>) -> Vec<String> {
-        let removals = stream::iter(groups).map(|group| async move {
-            let removed = standby::remove_members(&self.standby, &group).await;
+    async fn remove_ghosts(&self, groups: Vec<Named>) -> Vec<String> {
+        let removals = stream::iter(groups).map(|Named { group, share }| async move {
+            let removed = match share {
+                true => shares::remove_members(&self.standby, &group).await,
+                false => standby::remove_members(&self.standby, &group).await,
+            };
             removed.err().map(|e| format!("group {group}: {e}"))
         });
         removals.buffer_unordered(AT_ONCE).filter_map(std::future::ready).collect().await
@@ -245,19 +263,23 @@ impl GroupSync {
                 return;
             }
         };
-        let groups: Vec<_> = groups.into_iter().filter(|g| g.group_type != SHARE).map(|g| g.group).collect();
+        let groups: Vec<Named> = groups.into_iter().map(Named::from).collect();
         self.follow_deletions(&groups).await;
         self.copy_all(groups, false).await;
     }
 
     /// Copies these groups; answers what was done and which failed, with the reason.
-    async fn copy_all(&self, groups: Vec<String>, last: bool) -> (Summary, Vec<String>) {
+    async fn copy_all(&self, groups: Vec<Named>, last: bool) -> (Summary, Vec<String>) {
         let mut summary = Summary::default();
         let mut failures = Vec::new();
         let mut copies = stream::iter(groups)
-            .map(|group| async move {
+            .map(|Named { group, share }| async move {
                 let stopped = !last && self.closed.load(Ordering::Acquire);
-                let copied = if stopped { None } else { Some(self.copy(&group).await) };
+                let copied = match share {
+                    _ if stopped => None,
+                    true => Some(self.copy_share(&group).await),
+                    false => Some(self.copy(&group).await),
+                };
                 (group, copied)
             })
             .buffer_unordered(AT_ONCE);
@@ -369,8 +391,9 @@ impl GroupSync {
     }
 
     /// Deletes groups on the standby that were written by this process and are no more on the active cluster.
-    async fn follow_deletions(&self, listed: &[String]) {
-        let listed: HashSet<&str> = listed.iter().map(String::as_str).collect();
+    async fn follow_deletions(&self, listed: &[Named]) {
+        let listed: HashSet<&str> = listed.iter().map(|named| named.group.as_str()).collect();
+        self.follow_share_deletions(&listed).await;
         let ours =
             |(group, known): (&String, &Known)| (known.ours && !listed.contains(group.as_str())).then(|| group.clone());
         let missing: Vec<String> = self.memory.lock().groups.iter().filter_map(ours).collect();

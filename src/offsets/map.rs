@@ -14,6 +14,13 @@ impl Run {
     /// Length of a run that has no end yet.
     pub const OPEN: i64 = i64::MAX;
 
+    /// What lies between its records `first` and `last` (included), counted from 0, as far as it has them.
+    fn part(&self, first: i64, last: i64) -> Run {
+        let first = first.max(0);
+        let end = last.saturating_add(1).min(self.len);
+        Run { logical: self.logical + first, cluster: self.cluster + first, len: end - first }
+    }
+
     fn logical_end(&self) -> i64 {
         self.logical.saturating_add(self.len)
     }
@@ -194,6 +201,20 @@ impl OffsetMap {
         run.map_or(0, |r| r.cluster.saturating_add(r.len.min(l - r.logical)))
     }
 
+    /// What the runs have of the logical offsets from `first` to `last` (included), `limit` pieces at most.
+    pub fn runs_of_logical(&self, first: i64, last: i64, limit: usize) -> Vec<Run> {
+        let from = self.runs.partition_point(|r| r.logical_end() <= first);
+        let runs = self.runs[from..].iter().take_while(|r| r.logical <= last);
+        runs.map(|r| r.part(first - r.logical, last - r.logical)).take(limit).collect()
+    }
+
+    /// The same of the cluster offsets from `first` to `last`.
+    pub fn runs_of_cluster(&self, first: i64, last: i64, limit: usize) -> Vec<Run> {
+        let from = self.runs.partition_point(|r| r.cluster_end() <= first);
+        let runs = self.runs[from..].iter().take_while(|r| r.cluster <= last);
+        runs.map(|r| r.part(first - r.cluster, last - r.cluster)).take(limit).collect()
+    }
+
     /// Where the next run begins if the logical offset `l` lies before it and in none: there is no record in between.
     pub fn gap_at(&self, l: i64) -> Option<i64> {
         self.at_logical(l).and_then(|(r, inside)| (!inside).then_some(r.logical))
@@ -236,6 +257,21 @@ mod tests {
             assert!(m.try_append(l, c, n));
         }
         m
+    }
+
+    #[test]
+    fn a_range_is_cut_into_what_the_runs_have_of_it() {
+        let m = map(&[(100, 0, 10), (110, 15, 5), (120, 20, Run::OPEN)]);
+        let run = |logical, cluster, len| Run { logical, cluster, len };
+        assert_eq!(m.runs_of_logical(108, 121, 9), [run(108, 8, 2), run(110, 15, 5), run(120, 20, 2)]);
+        assert_eq!(m.runs_of_logical(108, 121, 2), [run(108, 8, 2), run(110, 15, 5)]);
+        assert_eq!(m.runs_of_logical(115, 119, 9), []);
+        assert_eq!(m.runs_of_logical(130, i64::MAX, 9), [run(130, 30, i64::MAX - 130 + 1)]);
+        assert_eq!(m.runs_of_logical(0, 100, 9), [run(100, 0, 1)]);
+        assert_eq!(m.runs_of_cluster(8, 16, 9), [run(108, 8, 2), run(110, 15, 2)]);
+        assert_eq!(m.runs_of_cluster(10, 14, 9), []);
+        assert_eq!(m.runs_of_cluster(3, 3, 9), [run(103, 3, 1)]);
+        assert_eq!(OffsetMap::default().runs_of_cluster(0, 9, 9), []);
     }
 
     #[test]

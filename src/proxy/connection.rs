@@ -24,7 +24,7 @@ use super::gate::{self, Pass};
 use super::inbox::Inbox;
 use super::pending::{self, Pending, Reply};
 use super::replies::{self, Cut, ToReplies};
-use super::{Context, Entrance, fetch, local, produce, transactions};
+use super::{Context, Entrance, fetch, local, produce, shares, transactions};
 use crate::admin::metrics::{self, Counted, Direction, Pool, RequestResult, Side};
 use crate::catalog::View;
 use crate::groups::Ruling;
@@ -146,7 +146,7 @@ impl Connection {
     async fn generation(&mut self, pass: Pass, again: Vec<Pending>) -> Result<Vec<Pending>, End> {
         let mut watch = self.context.gate.watch();
         let generation = pass.view.generation;
-        let mut session = Session { view: pass.view.clone(), upstream: None };
+        let mut session = Session { view: pass.view.clone(), upstream: None, owed: Arc::default() };
         let mut again = again.into_iter();
         while let Some(pending) = again.next() {
             if !self.take_or_keep(&mut session, &pending.header, &pending.frame).await? {
@@ -280,6 +280,16 @@ impl Connection {
                 let (body, plain) = fetch::request(&view, version, &body)?;
                 (Reply::Fetch { plain }, Some(Some(body)))
             }
+            pending::SHARE_FETCH | pending::SHARE_ACKNOWLEDGE => {
+                match shares::request(&self.context, &view, self.entrance, &session.owed, &header, &body)? {
+                    shares::Taken::Answer(body) => (Reply::Local(local::frame(&header, &body)), None),
+                    shares::Taken::Send(body, asked) => (Reply::Share(Box::new(asked)), Some(Some(body))),
+                }
+            }
+            pending::SHARE_GROUP_HEARTBEAT => match shares::heartbeat(&view, version, &body)? {
+                Ok(body) => (Reply::Rewrite, Some(Some(body))),
+                Err(answer) => (Reply::Local(local::frame(&header, &answer)), None),
+            },
             _ if may_wait(key) => match self.held_request(&view, &header, &body).await? {
                 Ruling::Answer(body) => (Reply::Local(local::frame(&header, &body)), None),
                 Ruling::Send { body, reply } => (reply, Some(body)),
@@ -356,6 +366,7 @@ fn may_wait(key: i16) -> bool {
 struct Session {
     view: Arc<View>,
     upstream: Option<OwnedWriteHalf>,
+    owed: Arc<shares::Owed>,
 }
 
 /// A request that could not be handled.

@@ -51,7 +51,7 @@ pub fn patched(view: &View, version: i16, body: &mut [u8]) -> bool {
 
 /// Up to where the standby has everything, in the active cluster's offsets. Below the last cut both clusters have,
 /// whatever the stream has told since.
-fn crossed(view: &View, partition: &Partition) -> i64 {
+pub fn crossed(view: &View, partition: &Partition) -> i64 {
     let floor = {
         let offsets = partition.offsets.read();
         let cut = offsets.cuts().last().map_or(0, |&(_, logical)| logical);
@@ -61,7 +61,7 @@ fn crossed(view: &View, partition: &Partition) -> i64 {
 }
 
 /// A client is shown how far the log goes.
-fn expose(view: &View, partition: &Partition, high_watermark: i64) {
+pub fn expose(view: &View, partition: &Partition, high_watermark: i64) {
     partition.expose(partition.offsets.read().map(view.active).position_out(high_watermark.max(0)));
 }
 

@@ -4,8 +4,10 @@ use bytes::{Bytes, BytesMut};
 use kafka_protocol::messages::delete_records_response::DeleteRecordsResponse;
 use kafka_protocol::messages::init_producer_id_response::InitProducerIdResponse;
 use kafka_protocol::messages::list_offsets_response::ListOffsetsResponse;
+use kafka_protocol::messages::{AlterShareGroupOffsetsRequest, DeleteShareGroupOffsetsRequest};
 use kafka_protocol::protocol::Decodable;
 
+use super::pending;
 use crate::catalog::View;
 use crate::stream::client_producer_id;
 use crate::wire::body;
@@ -48,6 +50,17 @@ pub fn deleted_records(version: i16, reply: &Bytes) -> Vec<(String, i32, i64)> {
     rows.filter(|(_, p)| p.error_code == 0)
         .map(|(t, p)| (t.name.to_string(), p.partition_index, p.low_watermark))
         .collect()
+}
+
+/// The share group whose start offsets a request changes.
+pub fn share_group(header: &RequestHeader, request: &Bytes) -> Option<String> {
+    let group = match header.api_key {
+        pending::ALTER_SHARE_GROUP_OFFSETS => {
+            body::decode::<AlterShareGroupOffsetsRequest>(request, header.api_version).ok()?.group_id
+        }
+        _ => body::decode::<DeleteShareGroupOffsetsRequest>(request, header.api_version).ok()?.group_id,
+    };
+    Some(group.to_string())
 }
 
 /// A client was told where logs end: no new record may be given an offset below.

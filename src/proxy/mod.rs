@@ -14,6 +14,7 @@ mod pending;
 mod produce;
 mod replies;
 mod server;
+mod shares;
 mod standby;
 mod transactions;
 
@@ -30,7 +31,7 @@ use arc_swap::ArcSwap;
 
 use crate::catalog::Partition;
 use crate::config::Config;
-use crate::groups::{Heartbeats, Rehome, Teed};
+use crate::groups::{Heartbeats, Met, Rehome, Teed};
 use crate::model::TopicPartition;
 use crate::transactions::Record;
 use crate::upstream::Cluster;
@@ -66,6 +67,12 @@ pub trait House: Send + Sync {
 
     /// A group committed offsets: the standby's copy is due.
     fn group_committed(&self, group: &str);
+
+    /// A share group's consumers have acknowledged records, or its start offsets were changed: the standby's copy is due.
+    fn share_group_moved(&self, group: &str);
+
+    /// A share group's consumer asked for records or got some.
+    fn share_read(&self, group: &str, partition: &TopicPartition, met: Met);
 
     /// What is to be known of a transactional id is stored on the active cluster before anyone hears of it, then copied.
     fn remember_transaction<'a>(

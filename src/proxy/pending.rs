@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use super::produce::ProduceContext;
+use super::shares;
 use super::transactions::Asked;
 use crate::wire::header::RequestHeader;
 
@@ -23,6 +24,8 @@ pub enum Reply {
     Produce(Box<ProduceContext>),
     /// From upstream, from a transaction's coordinator.
     Transaction(Box<Asked>),
+    /// From upstream, to a share consumer.
+    Share(Box<shares::Asked>),
     /// Made by the proxy: the whole reply frame.
     Local(Bytes),
 }
@@ -56,7 +59,7 @@ impl Pending {
     /// group requests that the new cluster is asked afresh, and what says the same however often it is said. A commit must be
     /// among them: behind a JoinGroup on its connection it would wait for members that the gate holds.
     pub fn can_be_cut(&self) -> bool {
-        const CUTTABLE: [i16; 13] = [
+        const CUTTABLE: [i16; 17] = [
             FETCH,
             LIST_OFFSETS,
             METADATA,
@@ -70,6 +73,10 @@ impl Pending {
             HEARTBEAT,
             DESCRIBE_CLUSTER,
             CONSUMER_GROUP_HEARTBEAT,
+            SHARE_GROUP_HEARTBEAT,
+            SHARE_GROUP_DESCRIBE,
+            SHARE_FETCH,
+            DESCRIBE_SHARE_GROUP_OFFSETS,
         ];
         matches!(self.reply, Reply::Local(_)) || CUTTABLE.contains(&self.header.api_key)
     }
@@ -99,6 +106,13 @@ pub const TXN_OFFSET_COMMIT: i16 = 28;
 pub const CREATE_PARTITIONS: i16 = 37;
 pub const DESCRIBE_CLUSTER: i16 = 60;
 pub const CONSUMER_GROUP_HEARTBEAT: i16 = 68;
+pub const SHARE_GROUP_HEARTBEAT: i16 = 76;
+pub const SHARE_GROUP_DESCRIBE: i16 = 77;
+pub const SHARE_FETCH: i16 = 78;
+pub const SHARE_ACKNOWLEDGE: i16 = 79;
+pub const DESCRIBE_SHARE_GROUP_OFFSETS: i16 = 90;
+pub const ALTER_SHARE_GROUP_OFFSETS: i16 = 91;
+pub const DELETE_SHARE_GROUP_OFFSETS: i16 = 92;
 
 #[cfg(test)]
 mod tests {

@@ -15,7 +15,7 @@ use super::connection::{End, write_frame};
 use super::gate::{self, GateState};
 use super::inbox::Inbox;
 use super::pending::{self, Pending, Reply};
-use super::{Context, commits, fetch, local, produce, transactions};
+use super::{Context, commits, fetch, local, produce, shares, transactions};
 use crate::admin::metrics::{self, Counted, Direction, RequestResult, Side};
 use crate::catalog::View;
 use crate::groups;
@@ -249,6 +249,7 @@ impl Replies {
             Reply::Fetch { .. } => Answer::Fetch(body),
             Reply::Transaction(asked) => Answer::Transaction(asked, body),
             Reply::Join(sent) => Answer::Join(sent, body),
+            Reply::Share(asked) => Answer::Share(asked, body),
             _ => Answer::Other(body),
         };
         let asked = Asked { header: pending.header, request, view, started };
@@ -274,6 +275,7 @@ enum Answer {
     /// To a JoinGroup sent in this version.
     Join(i16, Bytes),
     Transaction(Box<transactions::Asked>, Bytes),
+    Share(Box<shares::Asked>, Bytes),
     Other(Bytes),
 }
 
@@ -296,6 +298,7 @@ async fn leave(context: Arc<Context>, asked: Asked, answer: Answer) -> Result<[B
         Answer::Fetch(body) => fetch::reply(&context, &view, version, &request, &body).await,
         Answer::Join(sent, body) => groups::join_reply(&request, &body, sent, version),
         Answer::Transaction(asked, body) => transactions::reply(&context, &view, *asked, version, &body).await,
+        Answer::Share(asked, body) => shares::reply(&context, &view, *asked, &header, &request, &body).await,
         Answer::Other(body) => rewrite::response(key, version, &request, &body, &*view).map_err(|e| e.to_string()),
     };
     let out = out.map_err(|reason| bad(key, &reason))?;
@@ -320,6 +323,11 @@ async fn observe(context: &Context, view: &Arc<View>, header: &RequestHeader, re
             context.house.topics_changed().await;
         }
         pending::LIST_OFFSETS => local::expose_ends(view, header.api_version, reply),
+        pending::ALTER_SHARE_GROUP_OFFSETS | pending::DELETE_SHARE_GROUP_OFFSETS => {
+            if let Some(group) = local::share_group(header, request) {
+                context.house.share_group_moved(&group);
+            }
+        }
         pending::DELETE_RECORDS => {
             for (topic, partition, logical) in local::deleted_records(header.api_version, reply) {
                 context.house.records_deleted(&topic, partition, logical);

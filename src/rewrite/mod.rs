@@ -9,9 +9,11 @@
 //! into the reply as an unknown topic, so nothing that is asked about it reaches the cluster. A real id without a virtual
 //! one never gets through: it becomes "none". Texts (error messages, configuration values) are left as they are.
 
+mod acknowledged;
 pub mod add_partitions_to_txn;
 pub mod alter_configs;
 pub mod alter_partition_reassignments;
+pub mod alter_share_group_offsets;
 mod codec;
 mod config_resources;
 pub mod consumer_group_describe;
@@ -19,10 +21,12 @@ pub mod consumer_group_heartbeat;
 pub mod create_partitions;
 pub mod create_topics;
 pub mod delete_records;
+pub mod delete_share_group_offsets;
 pub mod delete_topics;
 pub mod describe_cluster;
 pub mod describe_configs;
 pub mod describe_producers;
+pub mod describe_share_group_offsets;
 pub mod describe_topic_partitions;
 pub mod elect_leaders;
 pub mod errors;
@@ -37,6 +41,10 @@ pub mod offset_commit;
 pub mod offset_fetch;
 pub mod offset_for_leader_epoch;
 pub mod produce;
+pub mod share_acknowledge;
+pub mod share_fetch;
+pub mod share_group_describe;
+pub mod share_group_heartbeat;
 #[cfg(test)]
 mod tests;
 pub mod txn_offset_commit;
@@ -48,6 +56,14 @@ use uuid::Uuid;
 
 pub use codec::{RewriteError, Side};
 use codec::{decode, encode};
+
+/// Offsets that follow each other on both sides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stretch {
+    pub from: i64,
+    pub to: i64,
+    pub count: i64,
+}
 
 /// What one generation knows about translating between the client's world and the active cluster's.
 /// `*_in` is client -> cluster (requests), `*_out` is cluster -> client (replies).
@@ -94,6 +110,12 @@ pub trait Translate: Send + Sync {
     /// A position (next record to read; end offsets included) of the active cluster -> logical. Negatives stay.
     fn offset_out(&self, topic: &str, partition: i32, cluster: i64) -> i64;
 
+    /// The records of a range of logical offsets (both ends included) that the active cluster has, in rising stretches from
+    /// logical to cluster offsets; of a very long range the first ones.
+    fn stretches_in(&self, topic: &str, partition: i32, first: i64, last: i64) -> Vec<Stretch>;
+    /// The same from the active cluster's offsets to logical ones.
+    fn stretches_out(&self, topic: &str, partition: i32, first: i64, last: i64) -> Vec<Stretch>;
+
     /// The record batches of one partition of a Fetch reply, base offsets and leader epochs made virtual. `topic` is the
     /// real name; the bytes may end in a partial batch, as brokers may send one.
     fn batches_out(&self, topic: &str, partition: i32, records: Bytes) -> Bytes;
@@ -130,6 +152,13 @@ pub const APIS: &[ApiKey] = &[
     ApiKey::ConsumerGroupHeartbeat,
     ApiKey::ConsumerGroupDescribe,
     ApiKey::DescribeTopicPartitions,
+    ApiKey::ShareGroupHeartbeat,
+    ApiKey::ShareGroupDescribe,
+    ApiKey::ShareFetch,
+    ApiKey::ShareAcknowledge,
+    ApiKey::DescribeShareGroupOffsets,
+    ApiKey::AlterShareGroupOffsets,
+    ApiKey::DeleteShareGroupOffsets,
 ];
 
 /// Rewrites a request body for the active cluster. `None`: nothing to change, forward the client's bytes.
@@ -160,6 +189,12 @@ pub fn request(api_key: i16, version: i16, body: &Bytes, t: &dyn Translate) -> R
         ApiKey::ListPartitionReassignments => ask(version, body, t, list_partition_reassignments::request),
         ApiKey::DescribeProducers => ask(version, body, t, describe_producers::request),
         ApiKey::ConsumerGroupHeartbeat => ask(version, body, t, consumer_group_heartbeat::request),
+        ApiKey::ShareGroupHeartbeat => ask(version, body, t, share_group_heartbeat::request),
+        ApiKey::ShareFetch => ask(version, body, t, share_fetch::request),
+        ApiKey::ShareAcknowledge => ask(version, body, t, share_acknowledge::request),
+        ApiKey::DescribeShareGroupOffsets => ask(version, body, t, describe_share_group_offsets::request),
+        ApiKey::AlterShareGroupOffsets => ask(version, body, t, alter_share_group_offsets::request),
+        ApiKey::DeleteShareGroupOffsets => ask(version, body, t, delete_share_group_offsets::request),
         _ => Ok(None),
     }
 }
@@ -204,6 +239,13 @@ pub fn response(
         ApiKey::ConsumerGroupHeartbeat => answer(v, q, b, t, consumer_group_heartbeat::response),
         ApiKey::ConsumerGroupDescribe => answer(v, q, b, t, consumer_group_describe::response),
         ApiKey::DescribeTopicPartitions => answer(v, q, b, t, describe_topic_partitions::response),
+        ApiKey::ShareGroupHeartbeat => answer(v, q, b, t, share_group_heartbeat::response),
+        ApiKey::ShareGroupDescribe => answer(v, q, b, t, share_group_describe::response),
+        ApiKey::ShareFetch => answer(v, q, b, t, share_fetch::response),
+        ApiKey::ShareAcknowledge => answer(v, q, b, t, share_acknowledge::response),
+        ApiKey::DescribeShareGroupOffsets => answer(v, q, b, t, describe_share_group_offsets::response),
+        ApiKey::AlterShareGroupOffsets => answer(v, q, b, t, alter_share_group_offsets::response),
+        ApiKey::DeleteShareGroupOffsets => answer(v, q, b, t, delete_share_group_offsets::response),
         _ => Ok(body.clone()),
     }
 }

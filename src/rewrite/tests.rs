@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use uuid::Uuid;
 
 use super::codec::{decode, encode};
-use super::{APIS, RewriteError, Side, Translate, errors, request, response};
+use super::{APIS, RewriteError, Side, Stretch, Translate, errors, request, response};
 
 pub(super) const HIDDEN: &str = "__standby";
 /// A virtual epoch of an earlier generation, and where that generation ended in any partition.
@@ -77,6 +77,14 @@ impl Translate for FakeTranslate {
     fn offset_out(&self, _topic: &str, _partition: i32, cluster: i64) -> i64 {
         if cluster < 0 { cluster } else { cluster + 1000 }
     }
+    fn stretches_in(&self, _topic: &str, _partition: i32, first: i64, last: i64) -> Vec<Stretch> {
+        stretches(first - 1000, last - 1000)
+            .map(|(from, to)| Stretch { from: from + 1000, to: from, count: to - from + 1 })
+            .collect()
+    }
+    fn stretches_out(&self, _topic: &str, _partition: i32, first: i64, last: i64) -> Vec<Stretch> {
+        stretches(first, last).map(|(from, to)| Stretch { from, to: from + 1000, count: to - from + 1 }).collect()
+    }
     fn batch_out(&self, _topic: &str, _partition: i32, base_offset: i64, leader_epoch: i32) -> Option<(i64, i32)> {
         Some((base_offset + 1000, leader_epoch + GENERATION))
     }
@@ -86,6 +94,11 @@ impl Translate for FakeTranslate {
     fn batches_out(&self, topic: &str, partition: i32, records: Bytes) -> Bytes {
         [format!("{topic}/{partition}:").as_bytes(), &records].concat().into()
     }
+}
+
+/// What is left of a range of cluster offsets without 100 to 109, which have no names.
+fn stretches(first: i64, last: i64) -> impl Iterator<Item = (i64, i64)> {
+    [(first, last.min(99)), (first.max(110), last)].into_iter().filter(|(from, to)| from <= to)
 }
 
 pub(super) fn name(s: &str) -> TopicName {
@@ -144,6 +157,7 @@ fn every_listed_api_is_dispatched_and_no_other() {
             ApiKey::DescribeCluster,
             ApiKey::ConsumerGroupDescribe,
             ApiKey::DescribeTopicPartitions,
+            ApiKey::ShareGroupDescribe,
         ];
         let asks = listed && !reply_only.iter().any(|api| *api as i16 == key);
         assert_eq!(request(key, 0, &Bytes::new(), &FakeTranslate).is_err(), asks, "request of API {key}");

@@ -86,7 +86,9 @@ fn codec(key: i16) -> Versions {
         AddPartitionsToTxnRequest AddOffsetsToTxnRequest EndTxnRequest TxnOffsetCommitRequest DescribeConfigsRequest
         AlterConfigsRequest CreatePartitionsRequest IncrementalAlterConfigsRequest AlterPartitionReassignmentsRequest
         ListPartitionReassignmentsRequest DescribeClusterRequest DescribeProducersRequest ConsumerGroupHeartbeatRequest
-        ConsumerGroupDescribeRequest DescribeTopicPartitionsRequest
+        ConsumerGroupDescribeRequest DescribeTopicPartitionsRequest ShareGroupHeartbeatRequest ShareGroupDescribeRequest
+        ShareFetchRequest ShareAcknowledgeRequest DescribeShareGroupOffsetsRequest AlterShareGroupOffsetsRequest
+        DeleteShareGroupOffsetsRequest
     )
 }
 
@@ -106,7 +108,6 @@ const REMOVED: &str = "removed in Kafka 4.0 with ZooKeeper";
 const QUORUM: &str = "raft between controllers; no client sends it";
 const INTER_BROKER: &str = "between brokers, or broker and controller; no client sends it";
 const SHARE_STATE: &str = "share group state, between brokers; no client sends it";
-const SHARE: &str = "share groups are not taken over a cutover yet";
 const STREAMS: &str = "streams groups (KIP-1071) are not taken over a cutover yet";
 const ACL: &str = "principals, hosts of clients and resource names only";
 const TOKEN: &str = "no id inside; on a connection without SASL the broker refuses it itself";
@@ -126,7 +127,7 @@ static TABLE: &[Row] = &[
     refuse(7, "ControlledShutdown", REMOVED),
     rewrite(8, "OffsetCommit", (2, 10), "offsets, leader epochs, topic ids; members are re-homed"),
     rewrite(9, "OffsetFetch", (1, 10), "offsets, leader epochs, topic ids; members are re-homed"),
-    rewrite(10, "FindCoordinator", (0, 5), "broker id and address; version 6 is for share groups"),
+    rewrite(10, "FindCoordinator", (0, 5), "broker id and address; version 6 is for the brokers' share coordinators"),
     rewrite(11, "JoinGroup", (0, 9), "members are re-homed after a cutover"),
     rewrite(12, "Heartbeat", (0, 4), "members are re-homed after a cutover"),
     rewrite(13, "LeaveGroup", (0, 5), "members are re-homed after a cutover"),
@@ -193,10 +194,10 @@ static TABLE: &[Row] = &[
     refuse(73, "AssignReplicasToDirs", INTER_BROKER),
     forward(74, "ListConfigResources", (0, 0), "version 0 lists names of client metrics only; version 1 would list broker ids"),
     rewrite(75, "DescribeTopicPartitions", (0, 0), "leaders, replicas, epochs, topic ids; hidden topics"),
-    refuse(76, "ShareGroupHeartbeat", SHARE),
-    refuse(77, "ShareGroupDescribe", SHARE),
-    refuse(78, "ShareFetch", SHARE),
-    refuse(79, "ShareAcknowledge", SHARE),
+    rewrite(76, "ShareGroupHeartbeat", (1, 1), "member epochs, topic ids; members of before a cutover join anew"),
+    rewrite(77, "ShareGroupDescribe", (1, 1), "member epochs, topic ids"),
+    rewrite(78, "ShareFetch", (1, 2), "acquired and acknowledged offsets, batches, leaders, addresses, topic ids"),
+    rewrite(79, "ShareAcknowledge", (1, 2), "acknowledged offsets, leaders, addresses, topic ids"),
     refuse(80, "AddRaftVoter", VOTER),
     refuse(81, "RemoveRaftVoter", VOTER),
     refuse(82, "UpdateRaftVoter", QUORUM),
@@ -207,9 +208,9 @@ static TABLE: &[Row] = &[
     refuse(87, "ReadShareGroupStateSummary", SHARE_STATE),
     refuse(88, "StreamsGroupHeartbeat", STREAMS),
     refuse(89, "StreamsGroupDescribe", STREAMS),
-    refuse(90, "DescribeShareGroupOffsets", SHARE),
-    refuse(91, "AlterShareGroupOffsets", SHARE),
-    refuse(92, "DeleteShareGroupOffsets", SHARE),
+    rewrite(90, "DescribeShareGroupOffsets", (0, 1), "start offsets, leader epochs, topic ids"),
+    rewrite(91, "AlterShareGroupOffsets", (0, 0), "start offsets, topic ids"),
+    rewrite(92, "DeleteShareGroupOffsets", (0, 0), "topic ids"),
 ];
 
 #[cfg(test)]

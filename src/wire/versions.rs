@@ -20,7 +20,11 @@ pub const FINALIZED_FEATURES_EPOCH: i64 = 1;
 pub const PRODUCE_ADVERTISED_MIN: i16 = 0;
 
 /// Features whose APIs are refused, so that no client counts on them.
-pub const FEATURES_NOT_SERVED: [&str; 2] = ["share.version", "streams.version"];
+pub const FEATURES_NOT_SERVED: [&str; 1] = ["streams.version"];
+
+/// Without this feature in force a cluster lists the APIs of share groups (KIP-932) and refuses them.
+const SHARE_FEATURE: &str = "share.version";
+const SHARE_APIS: [i16; 7] = [76, 77, 78, 79, 90, 91, 92];
 
 const PRODUCE: i16 = 0;
 const UNSUPPORTED_VERSION: i16 = 35;
@@ -110,7 +114,9 @@ impl Advertised {
     /// smaller while they live, so serve only once the clusters that count are known.
     pub fn of(clusters: &[&ClusterVersions]) -> Self {
         let common = clusters.iter().copied().cloned().reduce(|a, b| a.merge(&b)).unwrap_or_default();
-        let apis = apis::rows().iter().filter_map(|row| Some((row.key, served(row, &common)?))).collect();
+        let share = common.finalized.get(SHARE_FEATURE).is_some_and(|levels| levels.1 > 0);
+        let rows = apis::rows().iter().filter(|row| share || !SHARE_APIS.contains(&row.key));
+        let apis = rows.filter_map(|row| Some((row.key, served(row, &common)?))).collect();
         let shown = |map: &BTreeMap<String, Versions>| {
             let shown = map.iter().filter(|(name, _)| !FEATURES_NOT_SERVED.contains(&name.as_str()));
             shown.map(|(name, &versions)| (name.clone(), versions)).collect()
@@ -236,12 +242,22 @@ mod tests {
         assert_eq!(advertised, Advertised::of(&[&old, &new]));
         let want = [(0, (3, 11)), (1, (4, 17)), (8, (2, 9)), (16, (0, 5)), (18, (0, 4)), (19, (2, 7))];
         assert_eq!(advertised.apis, want.into_iter().collect());
-        let want = [("metadata.version", (21, 21)), ("transaction.version", (1, 1))];
+        let want = [("metadata.version", (21, 21)), ("share.version", (1, 1)), ("transaction.version", (1, 1))];
         assert_eq!(advertised.finalized, want.map(|(name, levels)| (name.to_owned(), levels)).into_iter().collect());
-        let want = [("metadata.version", (7, 21)), ("transaction.version", (0, 1))];
+        let want = [("metadata.version", (7, 21)), ("share.version", (0, 1)), ("transaction.version", (0, 1))];
         assert_eq!(advertised.supported, want.map(|(name, levels)| (name.to_owned(), levels)).into_iter().collect());
         assert_eq!(Advertised::of(&[&new]).served(68), Some((0, 1)));
         assert_eq!(Advertised::of(&[]).apis, [(18, (0, 4))].into_iter().collect());
+    }
+
+    #[test]
+    fn share_groups_are_served_where_both_clusters_have_them_in_force() {
+        let with = |levels: &[(&str, i16)]| cluster(&[(76, (1, 1)), (78, (1, 2)), (91, (0, 0))], &[], levels);
+        let (on, off) = (with(&[("share.version", 1)]), with(&[]));
+        let served = |clusters: &[&ClusterVersions]| SHARE_APIS.map(|key| Advertised::of(clusters).served(key));
+        assert_eq!(served(&[&on, &on]), [Some((1, 1)), None, Some((1, 1)), None, None, Some((0, 0)), None]);
+        assert_eq!(served(&[&on, &off]), [None; 7]);
+        assert_eq!(served(&[&off]), [None; 7]);
     }
 
     #[test]
@@ -289,12 +305,12 @@ mod tests {
             let want: &[_] = match version {
                 0..3 => &[],
                 3 => &[("metadata.version", 7)],
-                _ => &[("metadata.version", 7), ("transaction.version", 0)],
+                _ => &[("metadata.version", 7), ("share.version", 0), ("transaction.version", 0)],
             };
             assert_eq!(supported, want, "v{version}");
             if version >= 3 {
                 assert_eq!(got.finalized_features_epoch, FINALIZED_FEATURES_EPOCH);
-                assert_eq!(got.finalized_features.len(), 2);
+                assert_eq!(got.finalized_features.len(), 3);
             }
             assert_eq!(ClusterVersions::from(&got).apis.get(&1), Some(&(4, 17)));
         }

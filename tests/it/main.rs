@@ -27,6 +27,7 @@ mod positions;
 mod reading;
 mod retries;
 mod rig;
+mod shares;
 mod smoke;
 mod standby_loss;
 mod static_members;

@@ -290,6 +290,16 @@ impl Raw {
     }
 
     /// The value in force of a topic's setting.
+    /// Where a share group begins.
+    pub fn share_starts(&self, group: &str) -> BTreeMap<TopicPartition, i64> {
+        self.try_share_starts(group).expect("start offsets")
+    }
+
+    pub fn try_share_starts(&self, group: &str) -> Result<BTreeMap<TopicPartition, i64>, String> {
+        let starts = self.runtime.block_on(self.cluster.share_starts(group));
+        starts.map(Option::unwrap_or_default).map_err(|e| e.to_string())
+    }
+
     pub fn setting(&self, topic: &str, key: &str) -> String {
         let found = self.runtime.block_on(self.cluster.effective_configs(topic, &[key])).expect("settings");
         found.get(key).cloned().unwrap_or_default()

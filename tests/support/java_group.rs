@@ -32,11 +32,20 @@ pub struct Said {
 impl JavaGroup {
     /// Starts `members` consumers of `topic`; `properties` are `key=value`, with `{n}` for a member's number.
     pub fn start(bootstrap: &str, topic: &str, group: &str, members: usize, properties: &[&str]) -> Self {
+        Self::start_as("JavaGroup.java", [bootstrap, topic, group], members, properties)
+    }
+
+    /// As `start`, share consumers (KIP-932).
+    pub fn start_share(bootstrap: &str, topic: &str, group: &str, members: usize, properties: &[&str]) -> Self {
+        Self::start_as("JavaShare.java", [bootstrap, topic, group], members, properties)
+    }
+
+    fn start_as(program: &str, what: [&str; 3], members: usize, properties: &[&str]) -> Self {
         let directory = TempDir::new("java-group");
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/JavaGroup.java");
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support").join(program);
         // The class path takes the place of a main class: Java compiles and runs a single source file by itself.
         let mut command = Version::V4_3.java(&source.display().to_string(), "192m");
-        command.args([bootstrap, topic, group, &members.to_string()]).args(properties);
+        command.args(what).arg(members.to_string()).args(properties);
         let process = Process::start("java-group", &command, &directory.path().join("java-group.log"));
         Self { process, directory }
     }
@@ -63,6 +72,14 @@ impl JavaGroup {
             assert!(self.process.is_alive(), "they have ended: {said:?}");
             if said.records.len() >= records { Ok(()) } else { Err(format!("{} so far", said.records.len())) }
         });
+    }
+
+    pub fn pause(&mut self) {
+        self.process.pause();
+    }
+
+    pub fn resume(&mut self) {
+        self.process.resume();
     }
 
     /// Ends the members in order.

@@ -332,7 +332,7 @@ impl Cluster {
     }
 
     /// A request to a group's coordinator, again while the coordinator moves, loads or cannot be reached.
-    async fn ask_coordinator<R: Request, A>(
+    pub(super) async fn ask_coordinator<R: Request, A>(
         &self,
         group: &str,
         req: &R,

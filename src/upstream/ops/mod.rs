@@ -7,6 +7,7 @@ pub mod fetch;
 pub mod groups;
 pub mod log;
 pub mod produce;
+pub mod share_groups;
 pub mod topics;
 pub mod transactions;
 

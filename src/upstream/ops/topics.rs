@@ -25,8 +25,12 @@ pub type Configs = BTreeMap<String, String>;
 
 /// `ConfigResource.Type.TOPIC`.
 const RESOURCE_TOPIC: i8 = 2;
+/// `ConfigResource.Type.GROUP`.
+pub(super) const RESOURCE_GROUP: i8 = 32;
 /// `DescribeConfigsResponse.ConfigSource.TOPIC_CONFIG`: set on the topic itself.
 const SOURCE_TOPIC: i8 = 1;
+/// `GROUP_CONFIG`: set for the group itself.
+pub(super) const SOURCE_GROUP: i8 = 8;
 /// `AlterConfigOp.OpType`.
 const OP_SET: i8 = 0;
 const OP_DELETE: i8 = 1;
@@ -123,20 +127,49 @@ impl Cluster {
         &self,
         topics: &[&str],
     ) -> Result<HashMap<Arc<str>, Result<Configs, KafkaError>>, UpstreamError> {
-        self.describe_topics(topics, None, |entry| entry.config_source == SOURCE_TOPIC).await
+        self.describe_configs(RESOURCE_TOPIC, topics, None, |entry| entry.config_source == SOURCE_TOPIC).await
     }
 
     /// The values in force for the named keys of one topic, wherever they come from. Keys that the broker does not have
     /// are left out.
     pub async fn effective_configs(&self, topic: &str, keys: &[&str]) -> Result<Configs, UpstreamError> {
-        let mut results = self.describe_topics(&[topic], Some(keys), |_| true).await?;
+        let results = self.describe_configs(RESOURCE_TOPIC, &[topic], Some(keys), |_| true).await?;
+        self.only(results, topic)
+    }
+
+    /// The wanted settings of one resource.
+    pub(super) async fn described(
+        &self,
+        resource: i8,
+        of: &str,
+        wanted: impl Fn(&DescribeConfigsResourceResult) -> bool,
+    ) -> Result<Configs, UpstreamError> {
+        let results = self.describe_configs(resource, &[of], None, wanted).await?;
+        self.only(results, of)
+    }
+
+    fn only(
+        &self,
+        mut results: HashMap<Arc<str>, Result<Configs, KafkaError>>,
+        of: &str,
+    ) -> Result<Configs, UpstreamError> {
         let missing = || Err(KafkaError::new(code::UNKNOWN_SERVER_ERROR, Some("no answer")));
-        let result = results.remove(topic).unwrap_or_else(missing);
+        let result = results.remove(of).unwrap_or_else(missing);
         result.map_err(|e| self.error("DescribeConfigs", Kind::Kafka(e)))
     }
 
     /// Sets and deletes single entries of a topic; the others stay (KIP-339).
     pub async fn alter_topic_configs(&self, topic: &str, set: &Configs, delete: &[&str]) -> Result<(), UpstreamError> {
+        self.alter_configs(RESOURCE_TOPIC, topic, set, delete).await
+    }
+
+    pub(super) async fn alter_configs(
+        &self,
+        resource: i8,
+        of: &str,
+        set: &Configs,
+        delete: &[&str],
+    ) -> Result<(), UpstreamError> {
         if set.is_empty() && delete.is_empty() {
             return Ok(());
         }
@@ -147,8 +180,8 @@ impl Cluster {
             AlterableConfig::default().with_name(name(key)).with_config_operation(OP_DELETE).with_value(None)
         });
         let resource = AlterConfigsResource::default()
-            .with_resource_type(RESOURCE_TOPIC)
-            .with_resource_name(name(topic))
+            .with_resource_type(resource)
+            .with_resource_name(name(of))
             .with_configs(sets.chain(deletes).collect());
         let req = IncrementalAlterConfigsRequest::default().with_resources(vec![resource]);
         let mut retry = Retry::new(self);
@@ -162,19 +195,20 @@ impl Cluster {
         }
     }
 
-    async fn describe_topics(
+    async fn describe_configs(
         &self,
-        topics: &[&str],
+        resource: i8,
+        of: &[&str],
         keys: Option<&[&str]>,
         wanted: impl Fn(&DescribeConfigsResourceResult) -> bool,
     ) -> Result<HashMap<Arc<str>, Result<Configs, KafkaError>>, UpstreamError> {
         let mut retry = Retry::new(self);
-        let mut configs = HashMap::with_capacity(topics.len());
-        for chunk in topics.chunks(DESCRIBE_CHUNK) {
-            let resources = chunk.iter().map(|topic| {
+        let mut configs = HashMap::with_capacity(of.len());
+        for chunk in of.chunks(DESCRIBE_CHUNK) {
+            let resources = chunk.iter().map(|of| {
                 DescribeConfigsResource::default()
-                    .with_resource_type(RESOURCE_TOPIC)
-                    .with_resource_name(name(topic))
+                    .with_resource_type(resource)
+                    .with_resource_name(name(of))
                     .with_configuration_keys(keys.map(|keys| keys.iter().map(|key| name(key)).collect()))
             });
             let req = DescribeConfigsRequest::default().with_resources(resources.collect());

@@ -166,7 +166,8 @@ fn assert_advertised(ours: &ApiVersionsResponse, theirs: &ApiVersionsResponse) -
         r.finalized_features.iter().find(|f| &*f.name == name).map(|f| f.max_version_level)
     };
     assert_eq!(feature(ours, "transaction.version"), feature(theirs, "transaction.version"));
-    assert_eq!((ours.error_code, feature(ours, "share.version")), (0, None));
+    assert_eq!(feature(ours, "share.version"), feature(theirs, "share.version"));
+    assert_eq!((ours.error_code, feature(ours, "streams.version")), (0, None));
     failures
 }
 

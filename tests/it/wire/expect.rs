@@ -124,7 +124,8 @@ fn as_client(text: &str, world: &World) -> String {
         });
     }
     // Of which generation a member's epoch is can be told.
-    if text.starts_with("ConsumerGroupHeartbeatResponse") {
+    let marked = ["ConsumerGroupHeartbeatResponse", "ShareGroupHeartbeatResponse", "ShareGroupDescribeResponse"];
+    if marked.iter().any(|name| text.starts_with(name)) {
         text = map_field(&text, "member_epoch", |epoch| match epoch.parse::<i32>() {
             Ok(epoch) if epoch > 0 => (epoch + world.epoch_base).to_string(),
             _ => epoch.into(),
@@ -176,12 +177,17 @@ pub fn blank_batch_epochs(reply: &mut FetchResponse) {
     for data in reply.responses.iter_mut().flat_map(|t| &mut t.partitions) {
         let Some(records) = &data.records else { continue };
         let mut bytes = BytesMut::from(&records[..]);
-        let mut at = 0;
-        while at + 16 <= bytes.len() {
-            bytes[at + 12..at + 16].fill(0);
-            let length = i32::from_be_bytes(bytes[at + 8..at + 12].try_into().expect("four bytes"));
-            at += 12 + usize::try_from(length).expect("a positive length");
-        }
+        blank_epochs(&mut bytes);
         data.records = Some(bytes.freeze());
+    }
+}
+
+/// As [`blank_batch_epochs`], of batches one after the other.
+pub fn blank_epochs(batches: &mut [u8]) {
+    let mut at = 0;
+    while at + 16 <= batches.len() {
+        batches[at + 12..at + 16].fill(0);
+        let length = i32::from_be_bytes(batches[at + 8..at + 12].try_into().expect("four bytes"));
+        at += 12 + usize::try_from(length).expect("a positive length");
     }
 }

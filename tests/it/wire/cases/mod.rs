@@ -7,6 +7,7 @@
 mod cluster;
 mod groups;
 mod records;
+mod shares;
 mod topics;
 
 use std::fmt::Debug;
@@ -245,12 +246,13 @@ impl Side {
 pub fn drive(side: &mut Side, api: ApiKey, version: i16) -> Option<Reply> {
     records::data(side, api, version)
         .or_else(|| groups::groups(side, api, version))
+        .or_else(|| shares::shares(side, api, version))
         .or_else(|| records::transactions(side, api, version))
         .or_else(|| topics::topics(side, api, version))
         .or_else(|| cluster::cluster(side, api, version))
 }
 
-/// What the reading cases read: records, a stable classic group, a KIP-848 group, an idle transactional id.
+/// What the reading cases read: records, a stable classic group, a KIP-848 group, a share group, an idle transactional id.
 pub fn prepare(side: &mut Side) {
     side.find_coordinators();
     for name in [READ, "api-d", "api-x"] {
@@ -280,4 +282,5 @@ pub fn members(side: &mut Side) {
         .with_subscribed_topic_names(Some(vec![topic_name(READ)]))
         .with_topic_partitions(Some(Vec::new()));
     side.ask_coordinator(1, &request, |r| r.error_code);
+    shares::beat(side, "sharers", 0);
 }
