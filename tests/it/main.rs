@@ -13,6 +13,7 @@ mod divergence;
 mod far;
 mod groups;
 mod house;
+mod kcat;
 mod kip848;
 mod lagging;
 mod late_commits;
