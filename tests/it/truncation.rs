@@ -2,6 +2,7 @@
 //! standby has more is kept apart, new records get names of their own, and everything goes on.
 
 use kafka_standby::records::{Codec, NewRecord, Stamp, build};
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use serde_json::{Value, json};
 
@@ -12,6 +13,7 @@ use crate::reading::{MINUTE, Positioned, Raw, all, assert_verified, switch, wait
 use crate::support::client;
 use crate::support::cluster::{Cluster, Spec};
 use crate::support::proxy::{Proxy, ProxySpec};
+use crate::support::wait::wait_for;
 use crate::wire::frames::metric;
 
 const TOPIC: &str = "shortened";
@@ -123,4 +125,64 @@ fn a_log_that_lost_its_end_is_found_and_its_names_are_not_given_again() {
     fill(&through, "fourth", 1);
     wait_level(&proxy, &Raw::new("west", &west.bootstrap()), TOPIC, 1);
     assert_verified(&proxy, None);
+}
+
+/// Leader and follower of the partition, as places in the list of brokers.
+fn replicas(east: &Cluster) -> (usize, usize) {
+    let consumer: BaseConsumer = client::config(&east.bootstrap()).create().expect("a consumer");
+    let metadata = consumer.fetch_metadata(Some(TOPIC), MINUTE).expect("metadata");
+    let partition = &metadata.topics()[0].partitions()[0];
+    let follower = partition.replicas().iter().find(|&&id| id != partition.leader()).expect("a follower");
+    (partition.leader() as usize - 1, *follower as usize - 1)
+}
+
+fn wait_leader(east: &Cluster, what: &str, wanted: impl Fn(i32, usize) -> bool) {
+    wait_for(what, MINUTE, || match client::leader_and_isr(&east.bootstrap(), TOPIC, 0)? {
+        (leader, in_sync) if wanted(leader, in_sync) => Ok(()),
+        told => Err(format!("{told:?}")),
+    });
+}
+
+/// The real thing: the follower is away while the leader takes more, the leader dies, and the follower becomes the leader of a
+/// log that ends where it was left.
+#[test]
+fn an_unclean_leader_election_is_found_and_everything_goes_on() {
+    let [mut east, west] = Cluster::start_all([Spec::new("east").brokers(3), Spec::new("west")]);
+    let unclean = [("unclean.leader.election.enable", "true"), ("min.insync.replicas", "1")];
+    client::create_topic(&east.bootstrap(), TOPIC, 1, 2, &unclean);
+    let proxy = Proxy::start(ProxySpec::new(&east, &west, "sync"));
+    let through = Raw::new("proxy", &proxy.bootstrap());
+    let straight = Raw::new("east", &east.bootstrap());
+    fill(&through, "first", 10);
+    wait_level(&proxy, &straight, TOPIC, 1);
+    let (leader, follower) = replicas(&east);
+    east.kill_broker(follower);
+    wait_leader(&east, "the leader to be alone", |now, in_sync| now == leader as i32 + 1 && in_sync == 1);
+    fill(&through, "lost", 5);
+    wait_level(&proxy, &straight, TOPIC, 1);
+    let before = values(&through);
+    assert_eq!(before.len(), 30);
+
+    east.kill_broker(leader);
+    east.restart_broker(follower);
+    wait_leader(&east, "the follower to lead", |now, _| now == follower as i32 + 1);
+    assert_eq!(straight.ends(TOPIC, 1), [20], "it lacks what the dead one had");
+    fill(&through, "second", 3);
+    wait_truncated(&proxy, 20, 30);
+    wait_level(&proxy, &straight, TOPIC, 1);
+    let after = values(&through);
+    assert_eq!(after[..20], before[..20], "what is left keeps its name");
+    assert_eq!(after[20..].iter().map(|(offset, _)| *offset).collect::<Vec<_>>(), (30..36).collect::<Vec<_>>());
+    assert!(after[20..].iter().all(|(_, value)| value.starts_with("second")), "{after:?}");
+    assert_verified(&proxy, None);
+    assert_eq!(ranges(&proxy), [(20, 30, 10, 0)]);
+
+    // The dead one comes back and follows.
+    east.restart_broker(leader);
+    wait_leader(&east, "both to be in sync", |_, in_sync| in_sync == 2);
+    fill(&through, "third", 1);
+    wait_level(&proxy, &straight, TOPIC, 1);
+    let whole = values(&through);
+    switch(&proxy);
+    assert_eq!(values(&through), whole, "the same records under the same names");
 }
