@@ -78,7 +78,7 @@ pub(super) fn holes(holes: &[(i64, i64)]) -> Option<String> {
     let offsets: i64 = holes.iter().map(|(from, to)| to - from).sum();
     Some(format!(
         "the active cluster deleted {offsets} logical offsets, in {first} to {}, before they were copied: the standby lacks \
-         them",
+         them, and of a compacted topic it may keep what was deleted there (`kafka-standby verify`)",
         end - 1
     ))
 }

@@ -2,6 +2,7 @@
 //! appends to the standby: one batch at a time while the batches are their clients' own, many at a time under the stream's
 //! own stamp.
 
+mod cleaned;
 mod in_sync;
 mod maps;
 mod pipeline;
@@ -74,6 +75,9 @@ pub async fn run(direction: Arc<Direction>, partition: Arc<Partition>) {
         match open(&direction, &partition).await {
             Ok(Opened { cursor, stamp, begin }) => {
                 pause = RETRY_WAIT.0;
+                if cursor.standby_end == 0 && partition.level_at_ms() == 0 {
+                    partition.set_level_at_ms(now_ms());
+                }
                 let mut stream = Stream {
                     direction: direction.clone(),
                     partition: partition.clone(),
@@ -182,6 +186,8 @@ impl Stream {
                 } else {
                     woken.await;
                 }
+                // However long it had nothing to do: it was level until now.
+                self.partition.set_level_at_ms(now_ms());
                 continue;
             }
             // What keeps arriving behind the gap must not put the fetch off for ever.
@@ -277,6 +283,7 @@ impl Stream {
             return Ok(false);
         }
         self.partition.set_state(StreamState::CatchUp);
+        self.note_cleaned(&plan.gaps);
         {
             let mut bypass = self.partition.bypass.lock();
             plan.fetched.iter().for_each(|&(id, offset)| bypass.fetched(id, offset, now_ms()));

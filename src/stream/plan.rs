@@ -75,6 +75,8 @@ pub struct Plan {
     pub breaks: Vec<(i64, i64)>,
     /// Producer id and offset of each batch with records, those of aborted transactions too; empty for what was teed.
     pub fetched: Vec<(i64, i64)>,
+    /// Offsets (from, to) of which the active cluster's log has nothing any more; empty for what was teed.
+    pub gaps: Vec<(i64, i64)>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -119,11 +121,16 @@ pub fn plan(
         if batch.header().next_offset() <= cursor.active_next {
             continue;
         }
+        let mut at = plan.active_next.max(batch.header().base_offset);
+        gap(&mut plan.gaps, plan.active_next, at);
         if class != Verdict::Control {
             plan.fetched.push((batch.header().producer_id, batch.header().base_offset));
         }
         if class == Verdict::Data {
             for append in pieces(&batch, cursor.active_next, active)? {
+                let first = active.position_in(append.logical);
+                gap(&mut plan.gaps, at, first);
+                at = first + append.count;
                 let append = Append { standby_base: end, ..append };
                 if !goes_on(last, append.logical, end)? {
                     plan.breaks.push((append.logical, end));
@@ -132,6 +139,7 @@ pub fn plan(
                 end += append.count;
                 plan.appends.push(append);
             }
+            gap(&mut plan.gaps, at, batch.header().next_offset());
         }
         plan.active_next = batch.header().next_offset();
         if let Some(last) = plan.appends.last_mut() {
@@ -139,6 +147,14 @@ pub fn plan(
         }
     }
     Ok(plan)
+}
+
+fn gap(gaps: &mut Vec<(i64, i64)>, from: i64, to: i64) {
+    match gaps.last_mut() {
+        _ if from >= to => {}
+        Some(last) if last.1 == from => last.1 = to,
+        _ => gaps.push((from, to)),
+    }
 }
 
 /// Does the open run `last` of the standby's map hold the record `logical` at offset `standby` already? A run that a

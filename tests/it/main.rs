@@ -4,6 +4,7 @@
 mod bench;
 mod changes;
 mod chaos;
+mod cleaned;
 mod clients;
 mod commits;
 mod copy;

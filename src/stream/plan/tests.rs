@@ -29,6 +29,7 @@ fn a_first_append_and_a_hole_break_the_map_and_what_follows_does_not() {
     let batches = vec![at(0, batch(&["a", "b"], id, 0)), at(2, batch(&["c"], id, 2)), at(5, batch(&["d"], id, 3))];
     let plan = planned(batches, START, &OffsetMap::default());
     assert_eq!(plan.breaks, [(0, 0), (5, 3)]);
+    assert_eq!(plan.gaps, [(3, 5)], "what the log has nothing of is told");
     let places: Vec<_> = plan.appends.iter().map(|a| (a.logical, a.standby_base, a.active_next)).collect();
     assert_eq!(places, [(0, 0, 2), (2, 2, 3), (5, 3, 6)]);
     let mut map = OffsetMap::default();
@@ -107,6 +108,7 @@ fn what_the_stream_has_and_what_is_masked_on_the_source_is_left_out() {
     let plan = plan(batches.into_iter(), Vec::new(), cursor, &source, &standby).unwrap();
     let places: Vec<_> = plan.appends.iter().map(|a| (a.logical, a.standby_base)).collect();
     assert_eq!((places, plan.active_next), (vec![(1, 1), (10, 2)], 6));
+    assert_eq!(plan.gaps, [(2, 5)], "it has no logical offsets");
 }
 
 #[test]
