@@ -14,6 +14,7 @@ mod divergence;
 mod far;
 mod groups;
 mod house;
+mod java_members;
 mod kcat;
 mod kip848;
 mod lagging;
