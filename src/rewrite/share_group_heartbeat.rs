@@ -8,7 +8,7 @@ use super::ids::topic_id_out;
 
 const UNKNOWN_MEMBER_ID: i16 = ResponseError::UnknownMemberId.code();
 const GROUP_ID_NOT_FOUND: i16 = ResponseError::GroupIdNotFound.code();
-/// At which every client joins anew by itself; GROUP_ID_NOT_FOUND would end it for good.
+/// At which clients join anew by themselves; GROUP_ID_NOT_FOUND ends KIP-848 consumers of Java, whose code is the same.
 const FENCED_MEMBER_EPOCH: i16 = ResponseError::FencedMemberEpoch.code();
 
 /// The member epoch in; hidden topics cannot be subscribed to.
