@@ -9,6 +9,7 @@ mod fetch;
 mod gate;
 mod inbox;
 mod inject;
+mod intake;
 mod local;
 mod pending;
 mod produce;
