@@ -195,7 +195,8 @@ impl Connection {
         header: &RequestHeader,
         frame: &Bytes,
     ) -> Result<bool, End> {
-        match self.take(session, header.clone(), frame.clone()).await {
+        // In memory of its own: a connection that waits for requests is small.
+        match Box::pin(self.take(session, header.clone(), frame.clone())).await {
             Ok(()) => Ok(true),
             Err(End::Gate) => Ok(false),
             Err(end) => Err(end),

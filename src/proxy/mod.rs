@@ -1,7 +1,7 @@
 //! The clients' side: listeners, connections, and what happens to each request and reply on its way.
 //!
 //! One client connection maps to one upstream connection of the broker behind the virtual broker it was made to. Two tasks
-//! serve it: [`connection`] reads requests, [`replies`] answers them in order.
+//! on one of the clients' [`threads`] serve it: [`connection`] reads requests, [`replies`] answers them in order.
 
 mod commits;
 mod connection;
@@ -16,6 +16,7 @@ mod produce;
 mod replies;
 mod server;
 mod standby;
+mod threads;
 mod transactions;
 
 pub use gate::{Gate, GateState};

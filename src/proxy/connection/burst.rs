@@ -121,14 +121,14 @@ impl Connection {
     /// long if the client does not send it.
     async fn pass(&mut self, session: &mut Session, missing: usize) -> Result<(), End> {
         let upstream = session.upstream.as_mut().ok_or(End::Upstream)?;
+        metrics::bytes(Direction::ClientIn).increment(missing as u64);
+        metrics::bytes(Direction::ClusterOut).increment(missing as u64);
         let mut watch = self.context.gate.watch();
         let passed = tokio::select! {
             biased;
             passed = self.client.pass(missing, upstream) => passed,
             () = gate::held_for(&mut watch, replies::STUCK) => return Err(End::Stuck),
         };
-        metrics::bytes(Direction::ClientIn).increment(missing as u64);
-        metrics::bytes(Direction::ClusterOut).increment(missing as u64);
         passed.map_err(|broken| match broken {
             Broken::Closed => End::Client,
             Broken::From(e) => End::ClientIo(e),
