@@ -1,6 +1,7 @@
 //! All replies that one read has brought: those that need no more than new values in old places leave together, in one write,
 //! from where they lie.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
@@ -92,7 +93,7 @@ impl Replies {
     }
 
     /// A frame that was gathered: with nothing before it that waits, it leaves at once.
-    async fn gathered(&mut self, view: &std::sync::Arc<View>, mut frame: BytesMut) -> Result<(), End> {
+    async fn gathered(&mut self, view: &Arc<View>, mut frame: BytesMut) -> Result<(), End> {
         let pending = self.oldest()?;
         let need = self.need(view, &pending, &mut frame)?;
         self.stay(view, pending, frame.freeze(), need)
@@ -145,7 +146,7 @@ impl Replies {
     }
 
     /// Lets a reply wait for its turn and for what it needs.
-    fn stay(&mut self, view: &std::sync::Arc<View>, pending: Pending, frame: Bytes, need: Need) -> Result<(), End> {
+    fn stay(&mut self, view: &Arc<View>, pending: Pending, frame: Bytes, need: Need) -> Result<(), End> {
         let (key, version) = (pending.header.api_key, pending.header.api_version);
         if matches!(need, Need::Nothing) {
             self.leaving.push_back(Leaving::whole(frame));
