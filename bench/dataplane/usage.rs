@@ -21,10 +21,18 @@ pub fn usage(pid: u32) -> Usage {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     Usage {
-        cpu: cpu_ticks(&stat).unwrap_or_default() / TICKS,
+        cpu: (cpu_ticks(&stat).unwrap_or_default() / TICKS).max(living(pid)),
         resident: megabytes(&status, "VmRSS:").unwrap_or_default(),
         peak: megabytes(&status, "VmHWM:").unwrap_or_default(),
     }
+}
+
+/// As the ticks, of living threads only, but to the nanosecond: the same when no thread has ended.
+fn living(pid: u32) -> f64 {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let spent = tasks.filter_map(|task| fs::read_to_string(task.path().join("schedstat")).ok());
+    let nanoseconds = spent.filter_map(|text| text.split(' ').next()?.parse::<f64>().ok());
+    nanoseconds.sum::<f64>() / 1e9
 }
 
 /// utime + stime: fields 14 and 15, counted from the process id; the name before them may hold anything.

@@ -95,6 +95,11 @@ impl ApiMetrics {
 
     /// Counts one request.
     pub fn count(&self, result: RequestResult) {
+        self.count_many(result, 1);
+    }
+
+    /// Counts so many requests.
+    pub fn count_many(&self, result: RequestResult, requests: usize) {
         let at = match result {
             RequestResult::Forwarded => 0,
             RequestResult::Rewritten => 1,
@@ -103,7 +108,7 @@ impl ApiMetrics {
             RequestResult::Failed => 4,
         };
         if let Some(counter) = self.results.get(at) {
-            counter.increment(1);
+            counter.increment(requests as u64);
         }
     }
 }

@@ -8,20 +8,22 @@
 //! ```
 //! What was cut is sent again, first, under the next view.
 
+mod burst;
 mod held;
 mod reach;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Buf, Bytes, BytesMut};
-use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
+use bytes::{Buf, Bytes};
+use tokio::io::{AsyncWriteExt, Interest};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::oneshot;
 
 use super::gate::{self, Pass};
 use super::inbox::Inbox;
+use super::intake::Intake;
 use super::pending::{self, Pending, Reply};
 use super::replies::{self, Cut, ToReplies};
 use super::{Context, Entrance, fetch, local, produce, shares, transactions};
@@ -30,10 +32,7 @@ use crate::catalog::View;
 use crate::groups::Ruling;
 use crate::rewrite;
 use crate::wire::apis::{self, How};
-use crate::wire::{frame, guard, header::RequestHeader, schema};
-
-/// Bytes asked of a socket at a time.
-const READ_CHUNK: usize = 64 << 10;
+use crate::wire::{guard, header::RequestHeader};
 
 /// Why a connection ended: a metric label and a log line.
 #[derive(Debug, thiserror::Error)]
@@ -82,8 +81,7 @@ impl End {
 pub struct Connection {
     context: Arc<Context>,
     entrance: Entrance,
-    client: OwnedReadHalf,
-    buffer: BytesMut,
+    client: Intake,
     replies: Arc<Inbox>,
     peer: std::net::SocketAddr,
 }
@@ -93,7 +91,7 @@ pub async fn serve(context: Arc<Context>, stream: TcpStream, entrance: Entrance,
     let (client, writer) = stream.into_split();
     let replies = Arc::new(Inbox::new(context.config.limits.in_flight_per_connection.max(1) as usize));
     let mut reply_half = tokio::spawn(replies::run(context.clone(), writer, replies.clone()));
-    let mut connection = Connection { context, entrance, client, buffer: BytesMut::new(), replies, peer };
+    let mut connection = Connection { context, entrance, client: Intake::new(client), replies, peer };
     let end = tokio::select! {
         end = connection.run() => {
             drop(connection);
@@ -133,11 +131,12 @@ impl Connection {
     /// Waits at the gate. A client that closes its socket meanwhile has given its requests up: they are dropped.
     async fn wait_for_gate(&mut self, again: &[Pending]) -> Result<Pass, End> {
         let gate = self.context.gate.clone();
-        let held = self.buffer.len() + again.iter().map(|pending| pending.frame.len()).sum::<usize>();
+        self.client.park();
+        let held = self.client.len() + again.iter().map(|pending| pending.frame.len()).sum::<usize>();
         let _held = Counted::bytes(Pool::Held, held);
         let pass = tokio::select! {
             pass = gate.pass() => pass,
-            end = gone(&self.client) => return Err(end),
+            end = gone(self.client.socket()) => return Err(end),
         };
         Ok(pass)
     }
@@ -145,6 +144,8 @@ impl Connection {
     /// Runs under one view until the gate closes; returns what was cut.
     async fn generation(&mut self, pass: Pass, again: Vec<Pending>) -> Result<Vec<Pending>, End> {
         let mut watch = self.context.gate.watch();
+        // It may have closed since the pass.
+        watch.mark_changed();
         let generation = pass.view.generation;
         let mut session = Session { view: pass.view.clone(), upstream: None, owed: Arc::default() };
         let mut again = again.into_iter();
@@ -157,37 +158,22 @@ impl Connection {
             }
         }
         loop {
-            while let Some(frame) = self.next_frame()? {
-                let header =
-                    RequestHeader::parse(&frame, schema::is_flexible).map_err(|e| End::Frame(e.to_string()))?;
-                if !self.take_or_keep(&mut session, &header, &frame).await? {
-                    let mut cut = self.quieten().await?;
-                    cut.push(Pending { header, frame, reply: Reply::Forward });
-                    return Ok(cut);
-                }
-                if self.context.gate.view().is_none_or(|v| v.generation != generation) {
-                    return self.quieten().await;
-                }
+            if let Some(cut) = self.burst(&mut session).await? {
+                return Ok(cut);
             }
             tokio::select! {
                 biased;
-                _ = gate::closed(&mut watch, generation) => return self.quieten().await,
-                read = self.client.read_buf(&mut self.buffer) => match read {
+                read = self.client.read() => match read {
                     Ok(0) => return Err(End::Client),
                     Ok(n) => metrics::bytes(Direction::ClientIn).increment(n as u64),
                     Err(e) => return Err(End::ClientIo(e)),
                 },
+                _ = gate::closed(&mut watch, generation) => return self.quieten().await,
+            }
+            if gate::is_closed(&mut watch, generation) {
+                return self.quieten().await;
             }
         }
-    }
-
-    fn next_frame(&mut self) -> Result<Option<Bytes>, End> {
-        let max = self.context.config.limits.max_frame as usize;
-        let frame = frame::next_frame(&mut self.buffer, max).map_err(|e| End::Frame(e.to_string()))?;
-        if frame.is_none() {
-            self.buffer.reserve(READ_CHUNK);
-        }
-        Ok(frame)
     }
 
     /// Lets the reply half finish or cut what is in flight. The pass of the old generation is held until then.
@@ -209,7 +195,8 @@ impl Connection {
         header: &RequestHeader,
         frame: &Bytes,
     ) -> Result<bool, End> {
-        match self.take(session, header.clone(), frame.clone()).await {
+        // In memory of its own: a connection that waits for requests is small.
+        match Box::pin(self.take(session, header.clone(), frame.clone())).await {
             Ok(()) => Ok(true),
             Err(End::Gate) => Ok(false),
             Err(end) => Err(end),

@@ -30,9 +30,10 @@ pub fn request(view: &View, version: i16, body: &Bytes) -> Result<(Bytes, bool),
     Ok((out.freeze(), !incremental && request.topics.len() == topics))
 }
 
-/// Translates the body of a reply where it lies, if that is all it needs. `false`: it is as it was, and for [`reply`].
-pub fn patched(view: &View, version: i16, body: &mut [u8]) -> bool {
-    rewrite::fetch::patch(version, body, view, |part| {
+/// Translates the body of a reply where it lies, if that is all it needs, or so much of its front as reaches into the last
+/// records; `size` is that of the whole body. `false`: it is as it was, and for [`reply`].
+pub fn patched(view: &View, version: i16, body: &mut [u8], size: usize) -> bool {
+    rewrite::fetch::patch(version, body, size, view, |part| {
         let Some(partition) = view.partition(part.topic, part.partition) else { return true };
         let renamed = view.renames(&partition);
         // Nothing to read: there may be a gap to pass.

@@ -141,6 +141,13 @@ pub async fn closed(watch: &mut watch::Receiver<GateState>, generation: u32) -> 
     matches!(changed.as_deref(), Ok(GateState::Held { hard: true }))
 }
 
+/// Is the gate no longer open onto `generation`? Costs next to nothing while nothing changes.
+pub fn is_closed(watch: &mut watch::Receiver<GateState>, generation: u32) -> bool {
+    // The sender outlives all connections; if it were gone, nobody would open the gate again.
+    watch.has_changed().unwrap_or(true)
+        && !matches!(&*watch.borrow_and_update(), GateState::Open(view) if view.generation == generation)
+}
+
 /// Resolves when the gate has been held for `limit` without a break.
 pub async fn held_for(watch: &mut watch::Receiver<GateState>, limit: Duration) {
     let is_held = |s: &GateState| matches!(s, GateState::Held { .. });

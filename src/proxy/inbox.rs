@@ -4,8 +4,9 @@
 use std::collections::VecDeque;
 
 use parking_lot::Mutex;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 
+use super::pending::Pending;
 use super::replies::ToReplies;
 
 pub struct Inbox {
@@ -25,15 +26,29 @@ impl Inbox {
     pub async fn put(&self, message: ToReplies) {
         let mut wakes = true;
         if let ToReplies::Pending(pending) = &message {
-            if let Ok(permit) = self.room.acquire().await {
-                permit.forget();
-            }
+            self.room().await;
             wakes = pending.is_answered();
         }
         self.messages.lock().push_back(message);
         if wakes {
             self.word.notify_one();
         }
+    }
+
+    /// Room for one more request, if there is; else it is to be waited for.
+    pub fn try_room(&self) -> bool {
+        self.room.try_acquire().map(SemaphorePermit::forget).is_ok()
+    }
+
+    pub async fn room(&self) {
+        if let Ok(permit) = self.room.acquire().await {
+            permit.forget();
+        }
+    }
+
+    /// Leaves requests for which there was room and which the broker will answer.
+    pub fn leave(&self, requests: impl Iterator<Item = Pending>) {
+        self.messages.lock().extend(requests.map(ToReplies::Pending));
     }
 
     /// Hands over what has been left.

@@ -68,7 +68,7 @@ async fn through(
     let mut body = BytesMut::new();
     request.encode(&mut body, VERSION).map_err(|e| e.to_string())?;
     let arrived = match produce::request(context, view, &header, &body.freeze()).await? {
-        Taken::Answered(produced) => produce::answered(context, &produced),
+        Taken::Answered(produced) => produce::answered(context, &produced)?,
         Taken::Forward { context: produced, body: changed } => {
             let batch = match changed {
                 Some(body) => records(body).ok_or("the request has lost its batch")?,

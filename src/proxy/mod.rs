@@ -1,7 +1,7 @@
 //! The clients' side: listeners, connections, and what happens to each request and reply on its way.
 //!
 //! One client connection maps to one upstream connection of the broker behind the virtual broker it was made to. Two tasks
-//! serve it: [`connection`] reads requests, [`replies`] answers them in order.
+//! on one of the clients' [`threads`] serve it: [`connection`] reads requests, [`replies`] answers them in order.
 
 mod commits;
 mod connection;
@@ -9,6 +9,7 @@ mod fetch;
 mod gate;
 mod inbox;
 mod inject;
+mod intake;
 mod local;
 mod pending;
 mod produce;
@@ -16,6 +17,7 @@ mod replies;
 mod server;
 mod shares;
 mod standby;
+mod threads;
 mod transactions;
 
 pub use gate::{Gate, GateState};

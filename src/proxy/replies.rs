@@ -1,34 +1,34 @@
 //! The reply half of a client connection: answers pending requests in order, from upstream or from the proxy itself.
 
+mod burst;
+
 use std::collections::VecDeque;
-use std::future::ready;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use tokio::io::AsyncReadExt;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{oneshot, watch};
 
 use super::connection::{End, write_frame};
 use super::gate::{self, GateState};
 use super::inbox::Inbox;
+use super::intake::Intake;
 use super::pending::{self, Pending, Reply};
 use super::{Context, commits, fetch, local, produce, shares, transactions};
 use crate::admin::metrics::{self, Counted, Direction, RequestResult, Side};
 use crate::catalog::View;
 use crate::groups;
 use crate::rewrite;
+use crate::wire::apis;
 use crate::wire::header::{self, RequestHeader};
-use crate::wire::{apis, frame, guard};
 
 /// A fetch reply exceeds what was asked for by up to one batch.
 const REPLY_SLACK: usize = 32 << 20;
-const READ_CHUNK: usize = 64 << 10;
 /// How long a cutover waits for a client that does not read its replies. It loses its connection, as it would at a broker that
 /// restarts, rather than keep all others standing.
-const STUCK: Duration = Duration::from_secs(1);
+pub const STUCK: Duration = Duration::from_secs(1);
 
 /// What the request half tells the reply half.
 pub enum ToReplies {
@@ -54,15 +54,23 @@ pub enum Cut {
 }
 
 struct Upstream {
-    read: OwnedReadHalf,
-    buffer: BytesMut,
+    read: Intake,
     view: Arc<View>,
     _open: Counted,
 }
 
-/// A reply that the broker or the proxy has given, up to the bytes for the client (head, body). What it still waits for
-/// (the standby, a new topic on it) is inside.
-type Leaving = Pin<Box<dyn Future<Output = Result<[Bytes; 2], End>> + Send>>;
+/// A reply that the broker or the proxy has given, as the bytes for the client (head, body).
+enum Leaving {
+    Ready([Bytes; 2]),
+    /// What it still waits for (the standby, a new topic on it) is inside.
+    Later(Pin<Box<dyn Future<Output = Result<[Bytes; 2], End>> + Send>>),
+}
+
+impl Leaving {
+    fn whole(frame: Bytes) -> Self {
+        Leaving::Ready([frame, Bytes::new()])
+    }
+}
 
 struct Replies {
     context: Arc<Context>,
@@ -112,8 +120,8 @@ pub async fn run(context: Arc<Context>, client: OwnedWriteHalf, inbox: Arc<Inbox
                 }
                 Err(end) => Err(end),
             },
-            reply = next_reply(&mut replies.upstream, &replies.context), if replies.upstream.is_some() => match reply {
-                Ok(frame) => replies.answer(frame),
+            read = read(&mut replies.upstream), if replies.upstream.is_some() => match read {
+                Ok(()) => replies.burst().await,
                 Err(end) => {
                     replies.lost(end);
                     Ok(())
@@ -128,26 +136,25 @@ pub async fn run(context: Arc<Context>, client: OwnedWriteHalf, inbox: Arc<Inbox
 
 /// The next reply to write. Cancel-safe: it is taken out only when it is ready.
 async fn front(leaving: &mut VecDeque<Leaving>) -> Result<[Bytes; 2], End> {
-    let Some(first) = leaving.front_mut() else { return std::future::pending().await };
-    let out = first.as_mut().await;
+    let out = match leaving.front_mut() {
+        None => return std::future::pending().await,
+        Some(Leaving::Ready(parts)) => Ok(std::mem::take(parts)),
+        Some(Leaving::Later(reply)) => reply.as_mut().await,
+    };
     leaving.pop_front();
     out
 }
 
-/// Reads the next frame from upstream. Cancel-safe: what was read stays in the buffer.
-async fn next_reply(upstream: &mut Option<Upstream>, context: &Context) -> Result<BytesMut, End> {
+/// Reads from upstream. Cancel-safe.
+async fn read(upstream: &mut Option<Upstream>) -> Result<(), End> {
     let Some(up) = upstream else { return std::future::pending().await };
-    loop {
-        let frame = frame::next_frame_mut(&mut up.buffer, context.config.limits.max_frame as usize + REPLY_SLACK);
-        if let Some(frame) = frame.map_err(|e| End::Frame(format!("from the broker: {e}")))? {
-            return Ok(frame);
+    match up.read.read().await {
+        Ok(0) => Err(End::Upstream),
+        Ok(n) => {
+            metrics::bytes(Direction::ClusterIn).increment(n as u64);
+            Ok(())
         }
-        up.buffer.reserve(READ_CHUNK);
-        match up.read.read_buf(&mut up.buffer).await {
-            Ok(0) => return Err(End::Upstream),
-            Ok(n) => metrics::bytes(Direction::ClusterIn).increment(n as u64),
-            Err(e) => return Err(End::UpstreamIo(e)),
-        }
+        Err(e) => Err(End::UpstreamIo(e)),
     }
 }
 
@@ -158,7 +165,7 @@ impl Replies {
         inbox.take(|message| match message {
             ToReplies::Upstream { read, view } => {
                 let open = Counted::connection(Side::Cluster);
-                *upstream = Some(Upstream { read, buffer: BytesMut::new(), view, _open: open });
+                *upstream = Some(Upstream { read: Intake::new(read), view, _open: open });
             }
             ToReplies::Pending(pending) => queue.push_back(pending),
             ToReplies::Quieten { hard, done } => *quieten = Some((hard, done)),
@@ -171,14 +178,15 @@ impl Replies {
         while self.queue.front().is_some_and(Pending::is_answered) {
             let Some(Pending { header, reply, .. }) = self.queue.pop_front() else { break };
             match reply {
-                Reply::Local(frame) => self.leaving.push_back(Box::pin(ready(Ok([frame, Bytes::new()])))),
+                Reply::Local(frame) => self.leaving.push_back(Leaving::whole(frame)),
                 Reply::Produce(produced) => {
                     let arrived = produce::answered(&self.context, &produced);
                     let context = self.context.clone();
-                    self.leaving.push_back(Box::pin(async move {
-                        let body = produce::settle(&context, arrived).await;
-                        Ok([head(&header), body.map_err(|reason| bad(header.api_key, &reason))?])
-                    }));
+                    self.leaving.push_back(Leaving::Later(Box::pin(async move {
+                        let bad = |reason: String| bad(header.api_key, &reason);
+                        let body = produce::settle(&context, arrived.map_err(bad)?).await;
+                        Ok([head(&header), body.map_err(bad)?])
+                    })));
                 }
                 _ => {}
             }
@@ -208,53 +216,6 @@ impl Replies {
         if !self.queue.iter().all(Pending::can_be_cut) || self.quieten.is_none() {
             self.end = Some(end);
         }
-    }
-
-    /// Handles the reply to the oldest pending request. That is left in the inbox before the request is sent: it is here when
-    /// the reply is.
-    fn answer(&mut self, mut frame: BytesMut) -> Result<(), End> {
-        self.look_in();
-        let (Some(pending), Some(upstream)) = (self.queue.pop_front(), &self.upstream) else {
-            return Err(End::Frame("the broker answered what was not asked".into()));
-        };
-        let view = upstream.view.clone();
-        let (key, version) = (pending.header.api_key, pending.header.api_version);
-        let bad = |reason: String| bad(key, &reason);
-        match header::response_correlation_id(&frame) {
-            Ok(id) if id == pending.header.correlation_id => {}
-            Ok(id) => return Err(bad(format!("correlation id {id} instead of {}", pending.header.correlation_id))),
-            Err(e) => return Err(bad(e.to_string())),
-        }
-        if matches!(pending.reply, Reply::Forward) {
-            self.leaving.push_back(Box::pin(ready(Ok([frame.freeze(), Bytes::new()]))));
-            return Ok(());
-        }
-        let sent = if let Reply::Join(sent) = pending.reply { sent } else { version };
-        let offset = header::response_body_offset(key, sent, &frame).map_err(|e| bad(e.to_string()))?;
-        if matches!(pending.reply, Reply::Fetch { plain: true })
-            && frame.get_mut(offset..).is_some_and(|body| fetch::patched(&view, version, body))
-        {
-            self.leaving.push_back(Box::pin(ready(Ok([frame.freeze(), Bytes::new()]))));
-            return Ok(());
-        }
-        let frame = frame.freeze();
-        let body = frame.slice(offset.min(frame.len())..);
-        guard::check(guard::Kind::Response, key, sent, &body).map_err(|e| bad(e.to_string()))?;
-        let started = Instant::now();
-        let request = pending.body();
-        let answer = match pending.reply {
-            Reply::Produce(produced) => {
-                Answer::Produce(produce::arrived(&self.context, &view, &produced, &body).map_err(bad)?)
-            }
-            Reply::Fetch { .. } => Answer::Fetch(body),
-            Reply::Transaction(asked) => Answer::Transaction(asked, body),
-            Reply::Join(sent) => Answer::Join(sent, body),
-            Reply::Share(asked) => Answer::Share(asked, body),
-            _ => Answer::Other(body),
-        };
-        let asked = Asked { header: pending.header, request, view, started };
-        self.leaving.push_back(Box::pin(leave(self.context.clone(), asked, answer)));
-        Ok(())
     }
 
     /// Writes to the client; at a cutover only as long as it reads.

@@ -7,10 +7,11 @@ use std::sync::atomic::Ordering;
 
 use parking_lot::Mutex;
 use socket2::{Domain, Socket, Type};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::threads::Threads;
 use super::{Context, Entrance, connection};
 use crate::admin::metrics::{self, Side};
 
@@ -21,13 +22,15 @@ const BACKLOG: i32 = 1024;
 pub struct Server {
     context: Arc<Context>,
     brokers: Mutex<BTreeMap<i32, SocketAddr>>,
+    /// Started with the first listener.
+    threads: Mutex<Option<Arc<Threads>>>,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
 
 impl Server {
     pub fn new(context: Arc<Context>, stop: CancellationToken) -> Self {
-        Server { context, brokers: Mutex::default(), tasks: TaskTracker::new(), stop }
+        Server { context, brokers: Mutex::default(), threads: Mutex::default(), tasks: TaskTracker::new(), stop }
     }
 
     /// Opens the bootstrap listener.
@@ -62,13 +65,22 @@ impl Server {
         let listener = TcpListener::from_std(socket.into()).map_err(named)?;
         tracing::info!(%address, ?entrance, "listening");
         let (context, stop, tasks) = (self.context.clone(), self.stop.clone(), self.tasks.clone());
+        let threads = self.threads()?;
         self.tasks.spawn(async move {
             tokio::select! {
-                () = accept(context, listener, entrance, tasks, stop.clone()) => {}
+                () = accept(context, listener, entrance, (tasks, threads), stop.clone()) => {}
                 () = stop.cancelled() => {}
             }
         });
         Ok(())
+    }
+
+    fn threads(&self) -> std::io::Result<Arc<Threads>> {
+        let mut threads = self.threads.lock();
+        match &*threads {
+            Some(threads) => Ok(threads.clone()),
+            None => Ok(threads.insert(Arc::new(Threads::start()?)).clone()),
+        }
     }
 
     /// Waits until all connections have ended after a stop.
@@ -82,11 +94,12 @@ async fn accept(
     context: Arc<Context>,
     listener: TcpListener,
     entrance: Entrance,
-    tasks: TaskTracker,
+    (tasks, threads): (TaskTracker, Arc<Threads>),
     stop: CancellationToken,
 ) {
     loop {
-        let (stream, peer) = match listener.accept().await {
+        let accepted = listener.accept().await.and_then(|(stream, peer)| Ok((stream.into_std()?, peer)));
+        let (stream, peer) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
                 // Out of file descriptors, most likely: let some connections end first.
@@ -104,14 +117,21 @@ async fn accept(
         }
         let _ = stream.set_nodelay(true);
         let (context, stop) = (context.clone(), stop.clone());
-        tasks.spawn(async move {
+        let serve = async move {
             metrics::connections(Side::Client).increment(1.0);
-            tokio::select! {
-                () = connection::serve(context.clone(), stream, entrance, peer) => {}
-                () = stop.cancelled() => {}
+            match TcpStream::from_std(stream) {
+                Ok(stream) => tokio::select! {
+                    () = connection::serve(context.clone(), stream, entrance, peer) => {}
+                    () = stop.cancelled() => {}
+                },
+                Err(error) => tracing::warn!(%peer, %error, "connection refused"),
             }
             metrics::connections(Side::Client).decrement(1.0);
             context.connections.fetch_sub(1, Ordering::Relaxed);
-        });
+        };
+        match threads.next() {
+            Some(thread) => tasks.spawn_on(serve, thread),
+            None => tasks.spawn(serve),
+        };
     }
 }

@@ -1,5 +1,9 @@
 //! Produce (key 0): offsets, leaders and endpoints of the reply, topic ids of both. The batches are the proxy's business.
 
+mod lying;
+
+pub use lying::{Sent, SentPart, Stored, put, sent, stored};
+
 use kafka_protocol::messages::produce_request::TopicProduceData;
 use kafka_protocol::messages::produce_response::{PartitionProduceResponse, TopicProduceResponse};
 use kafka_protocol::messages::{ProduceRequest, ProduceResponse};

@@ -9,6 +9,8 @@ use uuid::Uuid;
 use super::codec::{decode, encode};
 use super::{APIS, RewriteError, Side, Stretch, Translate, errors, request, response};
 
+/// A topic whose batches are the same to clients.
+pub(super) const KEPT: &str = "kept";
 pub(super) const HIDDEN: &str = "__standby";
 /// A virtual epoch of an earlier generation, and where that generation ended in any partition.
 pub(super) const OLD_EPOCH: i32 = 5;
@@ -88,8 +90,8 @@ impl Translate for FakeTranslate {
     fn batch_out(&self, _topic: &str, _partition: i32, base_offset: i64, leader_epoch: i32) -> Option<(i64, i32)> {
         Some((base_offset + 1000, leader_epoch + GENERATION))
     }
-    fn batches_stay(&self, _topic: &str, _partition: i32) -> bool {
-        false
+    fn batches_stay(&self, topic: &str, _partition: i32) -> bool {
+        topic == KEPT
     }
     fn batches_out(&self, topic: &str, partition: i32, records: Bytes) -> Bytes {
         [format!("{topic}/{partition}:").as_bytes(), &records].concat().into()

@@ -9,10 +9,10 @@ pub const DEFAULT_MAX_FRAME: usize = 100 * MIB + MIB;
 
 /// Most bytes reserved at once for a frame that is still arriving, so that memory follows what was really sent and not
 /// what a length prefix promises. Above the size of ordinary frames (batches of up to 1 MiB): what outgrows a step is moved.
-const RESERVE_STEP: usize = 4 * MIB;
+pub const RESERVE_STEP: usize = 4 * MIB;
 
 const MIB: usize = 1024 * 1024;
-const LENGTH_PREFIX: usize = 4;
+pub const LENGTH_PREFIX: usize = 4;
 
 /// A length prefix that no sane peer sends; the connection cannot go on.
 #[derive(Debug, Error, PartialEq, Eq, Clone, Copy)]
@@ -21,6 +21,14 @@ pub enum FrameError {
     Negative(i32),
     #[error("frame of {len} bytes is over the limit of {max}")]
     TooLarge { len: usize, max: usize },
+}
+
+/// Length of the frame that starts in front of `buf`, without the prefix; `None` while the prefix is not all there.
+pub fn length(buf: &[u8], max: usize) -> Result<Option<usize>, FrameError> {
+    let Some(prefix) = buf.first_chunk::<LENGTH_PREFIX>() else { return Ok(None) };
+    let len = i32::from_be_bytes(*prefix);
+    let len = usize::try_from(len).map_err(|_| FrameError::Negative(len))?;
+    if len > max { Err(FrameError::TooLarge { len, max }) } else { Ok(Some(len)) }
 }
 
 /// Takes the next whole frame, without its 4-byte length, off the front of `buf`; `None` if more bytes are needed.
@@ -32,12 +40,7 @@ pub fn next_frame(buf: &mut BytesMut, max: usize) -> Result<Option<Bytes>, Frame
 
 /// As [`next_frame`], for a frame that is to be changed where it lies.
 pub fn next_frame_mut(buf: &mut BytesMut, max: usize) -> Result<Option<BytesMut>, FrameError> {
-    let Some(prefix) = buf.first_chunk::<LENGTH_PREFIX>() else { return Ok(None) };
-    let len = i32::from_be_bytes(*prefix);
-    let len = usize::try_from(len).map_err(|_| FrameError::Negative(len))?;
-    if len > max {
-        return Err(FrameError::TooLarge { len, max });
-    }
+    let Some(len) = length(buf, max)? else { return Ok(None) };
     let missing = (LENGTH_PREFIX + len).saturating_sub(buf.len());
     if missing > 0 {
         buf.reserve(missing.min(RESERVE_STEP));

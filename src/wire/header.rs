@@ -50,6 +50,20 @@ impl RequestHeader {
     /// is flexible, usually [`schema::is_flexible`]. For an unknown API only key, version and correlation id mean
     /// anything.
     pub fn parse(frame: &Bytes, flexible: impl Fn(i16, i16) -> bool) -> Result<Self, HeaderError> {
+        let (header, client_id) = Self::read(frame, flexible)?;
+        Ok(RequestHeader { client_id: client_id.map(|place| frame.slice(place)), ..header })
+    }
+
+    /// As [`Self::parse`], for a frame of which perhaps only the front is there, and without the client id.
+    pub fn parse_front(front: &[u8], flexible: impl Fn(i16, i16) -> bool) -> Result<Self, HeaderError> {
+        Self::read(front, flexible).map(|(header, _)| header)
+    }
+
+    /// The header, and where the client id lies.
+    fn read(
+        frame: &[u8],
+        flexible: impl Fn(i16, i16) -> bool,
+    ) -> Result<(Self, Option<std::ops::Range<usize>>), HeaderError> {
         let mut reader = Reader::new(frame);
         let (api_key, api_version, correlation_id) = (reader.i16()?, reader.i16()?, reader.i32()?);
         // Header version 2 kept the 16-bit length of the client id, so that it can be read before the version is judged.
@@ -59,15 +73,16 @@ impl RequestHeader {
                 let len = usize::try_from(len).map_err(|_| HeaderError::ClientIdLength(len))?;
                 let start = reader.position();
                 reader.take(len)?;
-                Some(frame.slice(start..start + len))
+                Some(start..start + len)
             }
         };
         let flexible = flexible(api_key, api_version);
         if flexible {
             skip_tagged_fields(&mut reader)?;
         }
-        let body_offset = reader.position();
-        Ok(RequestHeader { api_key, api_version, correlation_id, client_id, body_offset, flexible })
+        let (body_offset, none) = (reader.position(), None);
+        let header = RequestHeader { api_key, api_version, correlation_id, client_id: none, body_offset, flexible };
+        Ok((header, client_id))
     }
 }
 

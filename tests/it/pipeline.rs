@@ -3,12 +3,15 @@
 
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::{FetchRequest, ProduceRequest};
+use kafka_protocol::protocol::Request;
+use kafka_standby::wire::header;
 
 use crate::rig::{PATIENCE, Rig, assert_done};
+use crate::support::wait::wait_until;
 use crate::wire::raw::{self, Raw, batch, topic_name};
 
 const TOPIC: &str = "piped";
@@ -18,8 +21,12 @@ const FETCH: i16 = 11;
 const NOT_ENOUGH_REPLICAS_AFTER_APPEND: i16 = 20;
 
 fn produce(partition: i32, records: Bytes) -> ProduceRequest {
+    produce_to(TOPIC, partition, records)
+}
+
+fn produce_to(topic: &str, partition: i32, records: Bytes) -> ProduceRequest {
     let data = PartitionProduceData::default().with_index(partition).with_records(Some(records));
-    let topic = TopicProduceData::default().with_name(topic_name(TOPIC)).with_partition_data(vec![data]);
+    let topic = TopicProduceData::default().with_name(topic_name(topic)).with_partition_data(vec![data]);
     ProduceRequest::default().with_acks(-1).with_timeout_ms(20_000).with_topic_data(vec![topic])
 }
 
@@ -92,4 +99,59 @@ fn a_client_that_does_not_read_its_replies_does_not_hold_up_a_switchover() {
     writer.push_request(PRODUCE, &produce(0, batch("later", 1)));
     assert_eq!(outcome(&mut writer), (0, 21));
     rig.assert_equal();
+}
+
+/// Large requests of a topic that is not copied go to the broker as they come.
+#[test]
+fn a_switchover_waits_for_the_rest_of_a_request_whose_front_is_at_the_broker_though_not_for_ever() {
+    const LOOSE: &str = "loose";
+    let rig = Rig::start_with("async", |east, spec| {
+        east.create_topic(TOPIC, 1, &[]);
+        east.create_topic(LOOSE, 1, &[]);
+        spec.more = format!("\n[[tee.override]]\nmatch = [\"{LOOSE}\"]\nmode = \"off\"\n");
+    });
+    let request = produce_to(LOOSE, 0, batch(&"v".repeat(700_000), 1));
+    let mut frame = BytesMut::zeroed(4);
+    header::encode_request_header(&mut frame, ProduceRequest::KEY, PRODUCE, 9, None).expect("a header");
+    frame.extend_from_slice(&raw::encode(PRODUCE, &request));
+    let length = u32::try_from(frame.len() - 4).expect("a frame");
+    frame[..4].copy_from_slice(&length.to_be_bytes());
+    let (front, rest) = frame.split_at(300_000);
+    // Each has its connection to the broker by then.
+    let [mut slow, mut stuck, mut gone] = [(); 3].map(|()| {
+        let mut client = Raw::connect(&rig.proxy.bootstrap());
+        client.push_request(PRODUCE, &request);
+        assert_eq!(outcome(&mut client).0, 0);
+        client
+    });
+    slow.push(front);
+    slow.push(rest);
+    assert_eq!(outcome(&mut slow), (0, 3));
+    // Who goes in the middle takes the broker's connection along, and stores nothing.
+    gone.push(front);
+    drop(gone);
+
+    rig.proxy.wait_switchable(PATIENCE);
+    slow.push(front);
+    stuck.push(front);
+    // A request counts when its front has gone on: three, one, the broken one, these two.
+    let sent = |page: &serde_json::Value| page.as_str().is_some_and(|text| bytes_to_clusters(text) >= 7.0 * 700_000.0);
+    wait_until("the fronts to be at the broker", PATIENCE, || {
+        rig.proxy.get("/metrics").is_ok_and(|(_, page)| sent(&page))
+    });
+    let report = std::thread::scope(|scope| {
+        let switching = scope.spawn(|| rig.proxy.switchover());
+        slow.push(rest);
+        assert_eq!(outcome(&mut slow), (0, 4));
+        switching.join().expect("a report")
+    });
+    assert_done(&report);
+    let held = report["hold_ms"].as_f64().expect("a number");
+    assert!((900.0..10_000.0).contains(&held), "held for {held} ms");
+    stuck.assert_closed("a request that does not end");
+}
+
+fn bytes_to_clusters(metrics: &str) -> f64 {
+    let line = metrics.lines().find_map(|l| l.strip_prefix("kafka_standby_bytes_total{direction=\"cluster_out\"} "));
+    line.and_then(|value| value.parse().ok()).unwrap_or_default()
 }

@@ -26,7 +26,7 @@ impl Connection {
             rule = self.judge(view, header, body) => rule?,
             // What is held here must not hold up the next cutover: it is judged again under the next view.
             _ = gate::closed(&mut watch, view.generation) => return Err(Failure::End(End::Gate)),
-            end = gone(&self.client) => return Err(Failure::End(end)),
+            end = gone(self.client.socket()) => return Err(Failure::End(end)),
         };
         if header.api_key == pending::OFFSET_COMMIT
             && let Some(group) = crate::groups::group_of_commit(body, header.api_version)

@@ -27,7 +27,7 @@ impl Connection {
         tokio::select! {
             connected = self.reach(view) => connected,
             _ = gate::closed(&mut watch, view.generation) => Err(End::Gate),
-            end = gone(&self.client) => Err(end),
+            end = gone(self.client.socket()) => Err(end),
         }
     }
 

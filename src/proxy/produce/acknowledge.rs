@@ -8,12 +8,12 @@ use kafka_protocol::messages::produce_response::{PartitionProduceResponse, Produ
 use tokio::time::Instant;
 
 use super::super::{Context, standby};
-use super::{NOT_ENOUGH_REPLICAS_AFTER_APPEND, TopicKey};
+use super::{NOT_ENOUGH_REPLICAS_AFTER_APPEND, ProduceContext, TopicKey};
 use crate::catalog::{Partition, View};
 use crate::wire::body;
 
 /// A partition that an acknowledgement waits for.
-pub(super) struct Wait {
+pub struct Wait {
     pub partition: Arc<Partition>,
     /// Offset of the active cluster that the standby must have reached.
     pub active_end: i64,
@@ -56,24 +56,32 @@ impl Wait {
 
 /// A reply that goes to the client once the standby has what it promises.
 pub struct Arrived {
-    pub(super) reply: ProduceResponse,
-    pub(super) version: i16,
-    pub(super) view: Arc<View>,
-    pub(super) waits: Vec<Wait>,
+    /// As the client is to see it if the standby comes in time.
+    body: Bytes,
+    version: i16,
+    view: Arc<View>,
+    waits: Vec<Wait>,
     /// Until when the standby is waited for.
-    pub(super) deadline: Instant,
+    deadline: Instant,
+}
+
+impl Arrived {
+    pub fn new(context: &Context, produced: &ProduceContext, body: Bytes, waits: Vec<Wait>) -> Self {
+        let deadline = Instant::now() + context.live.load().tee.sync_timeout;
+        Arrived { body, version: produced.version, view: produced.view.clone(), waits, deadline }
+    }
 }
 
 /// Waits for the standby where the acknowledgement promises that; gives the body for the client.
 pub async fn settle(context: &Context, arrived: Arrived) -> Result<Bytes, String> {
-    let Arrived { mut reply, version, view, waits, deadline } = arrived;
+    let Arrived { mut body, version, view, waits, deadline } = arrived;
     for mut wait in waits {
         if wait.suspect {
             match wait.name(context, &view, deadline).await {
-                Ok(()) => change(&mut reply, &wait, |row| row.base_offset = wait.logical.0),
+                Ok(()) => body = change(&body, version, &wait, |row| row.base_offset = wait.logical.0)?,
                 Err(reason) => {
                     let text = format!("it is not known whether the log has lost its end: {reason}");
-                    change(&mut reply, &wait, |row| fail(row, &text));
+                    body = change(&body, version, &wait, |row| fail(row, &text))?;
                     continue;
                 }
             }
@@ -82,12 +90,13 @@ pub async fn settle(context: &Context, arrived: Arrived) -> Result<Bytes, String
             || standby::reached(context, view.generation, &wait.partition, wait.active_end, deadline).await;
         match held {
             true => wait.tell(),
-            false => change(&mut reply, &wait, |row| {
-                fail(row, "the standby cluster did not acknowledge the batch within tee.sync_timeout");
-            }),
+            false => {
+                let text = "the standby cluster did not acknowledge the batch within tee.sync_timeout";
+                body = change(&body, version, &wait, |row| fail(row, text))?;
+            }
         }
     }
-    body::encode(&reply, version)
+    Ok(body)
 }
 
 /// Retriable, and the retry of a batch that is stored is found to be a duplicate.
@@ -97,8 +106,16 @@ fn fail(row: &mut PartitionProduceResponse, reason: &str) {
     row.error_message = Some(kafka_protocol::protocol::StrBytes::from_string(reason.to_owned()));
 }
 
-fn change(reply: &mut ProduceResponse, wait: &Wait, with: impl Fn(&mut PartitionProduceResponse)) {
+/// The reply with another row for the partition of a wait.
+fn change(
+    reply: &Bytes,
+    version: i16,
+    wait: &Wait,
+    with: impl Fn(&mut PartitionProduceResponse),
+) -> Result<Bytes, String> {
+    let mut reply: ProduceResponse = body::decode(reply, version)?;
     let topics = reply.responses.iter_mut();
     let topic = topics.filter(|t| t.name.as_str() == wait.topic.name && t.topic_id == wait.topic.id);
     topic.flat_map(|t| &mut t.partition_responses).filter(|p| p.index == wait.index).for_each(with);
+    body::encode(&reply, version)
 }

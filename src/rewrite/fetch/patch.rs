@@ -34,10 +34,17 @@ pub struct Part<'a> {
     pub records: Range<usize>,
 }
 
-/// Translates the body of a reply. `false`: it needs more than new values in old places, or `may` did not agree to a
-/// partition; nothing has been changed then.
-pub fn patch(version: i16, body: &mut [u8], t: &dyn Translate, may: impl FnMut(&Part<'_>) -> bool) -> bool {
-    let Ok(edits) = read(version, body, t, may) else { return false };
+/// Translates the body of a reply, or so much of its front as reaches into the last partition's records, if clients see those
+/// as they are; `size` is that of the whole body. `false`: it needs more than new values in old places, or `may` did not agree
+/// to a partition; nothing has been changed then.
+pub fn patch(
+    version: i16,
+    body: &mut [u8],
+    size: usize,
+    t: &dyn Translate,
+    may: impl FnMut(&Part<'_>) -> bool,
+) -> bool {
+    let Ok(edits) = read(version, body, size, t, may) else { return false };
     for edit in edits {
         edit.apply(body);
     }
@@ -77,6 +84,7 @@ impl Edit {
 fn read(
     version: i16,
     body: &[u8],
+    size: usize,
     t: &dyn Translate,
     mut may: impl FnMut(&Part<'_>) -> bool,
 ) -> Result<Vec<Edit>, Other> {
@@ -85,18 +93,25 @@ fn read(
     if version >= SESSIONS && (walk.reader.i16()?, walk.reader.i32()?) != (0, 0) {
         return Err(Other); // an error or a session
     }
-    for _ in 0..walk.count()? {
+    let topics = walk.count()?;
+    for topic in 0..topics {
         let name = walk.topic()?;
         if t.hidden(&name) {
             return Err(Other);
         }
-        for _ in 0..walk.count()? {
-            walk.partition(&name, &mut may)?;
+        let partitions = walk.count()?;
+        for partition in 0..partitions {
+            if let Some(end) = walk.partition(&name, &mut may)? {
+                let last = topic + 1 == topics && partition + 1 == partitions;
+                // Behind the records come the ends of three structures without tagged fields: as many zeros.
+                let ends = if version >= FLEXIBLE { 3 } else { 0 };
+                return if last && end.checked_add(ends) == Some(size) { Ok(walk.edits) } else { Err(Other) };
+            }
         }
         walk.no_tags()?;
     }
     walk.no_tags()?; // node endpoints
-    if walk.reader.left() == 0 { Ok(walk.edits) } else { Err(Other) }
+    if walk.reader.position() == size { Ok(walk.edits) } else { Err(Other) }
 }
 
 struct Walk<'a> {
@@ -153,7 +168,8 @@ impl Walk<'_> {
         Ok(real)
     }
 
-    fn partition(&mut self, topic: &str, may: &mut impl FnMut(&Part<'_>) -> bool) -> Result<(), Other> {
+    /// `Some`: its records go on behind what there is, up to there.
+    fn partition(&mut self, topic: &str, may: &mut impl FnMut(&Part<'_>) -> bool) -> Result<Option<usize>, Other> {
         let (partition, error) = (self.reader.i32()?, self.reader.i16()?);
         let high_watermark = self.offset(topic, partition)?;
         self.offset(topic, partition)?; // last stable offset
@@ -171,16 +187,20 @@ impl Walk<'_> {
         }
         let length = self.count()?;
         let start = self.reader.position();
-        self.reader.take(length)?;
-        let records = start..start + length;
+        let records = start..start.checked_add(length).ok_or(Other)?;
         let aborted = aborted > 0;
         if !may(&Part { topic, partition, error, high_watermark, aborted, records: records.clone() }) {
             return Err(Other);
         }
-        if !self.t.batches_stay(topic, partition) {
+        let stay = self.t.batches_stay(topic, partition);
+        if self.reader.left() < length {
+            return if stay { Ok(Some(records.end)) } else { Err(Other) };
+        }
+        self.reader.take(length)?;
+        if !stay {
             self.batches(topic, partition, records)?;
         }
-        self.no_tags()
+        self.no_tags().map(|()| None)
     }
 
     fn batches(&mut self, topic: &str, partition: i32, records: Range<usize>) -> Result<(), Other> {

@@ -8,12 +8,17 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::records::{Batches, fixtures};
-use crate::rewrite::tests::{FakeTranslate, HIDDEN, name, real_id};
+use crate::rewrite::tests::{FakeTranslate, HIDDEN, KEPT, name, real_id};
 
 fn encoded(version: i16, reply: &FetchResponse) -> Vec<u8> {
     let mut out = BytesMut::new();
     reply.encode(&mut out, version).unwrap();
     out.to_vec()
+}
+
+fn whole(version: i16, body: &mut [u8], may: impl FnMut(&Part<'_>) -> bool) -> bool {
+    let size = body.len();
+    patch(version, body, size, &FakeTranslate, may)
 }
 
 fn reply(version: i16, parts: Vec<PartitionData>) -> FetchResponse {
@@ -43,7 +48,7 @@ proptest! {
         let parts = parts.into_iter().map(|(index, offset, aborted)| part(index, offset, aborted)).collect();
         let sent = reply(version, parts);
         let mut body = encoded(version, &sent);
-        prop_assert!(patch(version, &mut body, &FakeTranslate, |_| true));
+        prop_assert!(whole(version, &mut body, |_| true));
         let patched = FetchResponse::decode(&mut Bytes::from(body), version).unwrap();
         let mut wanted = FetchResponse::decode(&mut Bytes::from(encoded(version, &sent)), version).unwrap();
         super::super::response(&FetchRequest::default(), &mut wanted, &FakeTranslate);
@@ -54,7 +59,7 @@ proptest! {
     #[test]
     fn any_bytes(version in 4i16..=18, body in prop::collection::vec(any::<u8>(), 0..200)) {
         let mut patched = body.clone();
-        if !patch(version, &mut patched, &FakeTranslate, |_| true) {
+        if !whole(version, &mut patched, |_| true) {
             prop_assert_eq!(patched, body);
         }
     }
@@ -70,7 +75,7 @@ fn batches_are_moved_and_nothing_else() {
             let mut body =
                 encoded(version, &reply(version, vec![part(4, 50, None).with_records(Some(records.clone()))]));
             let size = body.len();
-            assert!(patch(version, &mut body, &FakeTranslate, |part| {
+            assert!(whole(version, &mut body, |part| {
                 (part.topic, part.partition, part.high_watermark, part.records.len())
                     == ("orders", 4, 50, records.len())
             }));
@@ -102,12 +107,41 @@ fn what_must_grow_or_shrink_is_left_alone() {
     ] {
         let body = encoded(version, &other);
         let mut patched = body.clone();
-        assert!(!patch(version, &mut patched, &FakeTranslate, |_| true), "{what}");
+        assert!(!whole(version, &mut patched, |_| true), "{what}");
         assert_eq!(patched, body, "{what}");
     }
     let mut body = encoded(version, &reply(version, vec![part(1, 5, None)]));
-    assert!(!patch(version, &mut body, &FakeTranslate, |_| false), "the caller has the last word");
+    assert!(!whole(version, &mut body, |_| false), "the caller has the last word");
     let hidden = FetchableTopicResponse::default().with_topic(name(HIDDEN)).with_partitions(vec![part(1, 5, None)]);
     let mut body = encoded(12, &FetchResponse::default().with_responses(vec![hidden]));
-    assert!(!patch(12, &mut body, &FakeTranslate, |_| true));
+    assert!(!whole(12, &mut body, |_| true));
+}
+
+#[test]
+fn the_front_of_a_reply_is_enough_where_the_last_records_stay_as_they_are() {
+    let records = |n| Some(Bytes::from(vec![n; 300]));
+    for version in [4, 11, 12] {
+        let parts = vec![part(1, 50, None).with_records(records(1)), part(2, 60, Some(3)).with_records(records(2))];
+        let mut sent = reply(version, parts);
+        sent.responses[0].topic = name(KEPT);
+        let body = encoded(version, &sent);
+        let mut wanted = body.clone();
+        assert!(whole(version, &mut wanted, |_| true));
+        let start = body.len() - 300 - if version >= 12 { 3 } else { 0 };
+        for there in [start, start + 1, start + 299] {
+            let mut front = body[..there].to_vec();
+            assert!(patch(version, &mut front, body.len(), &FakeTranslate, |_| true), "v{version}");
+            assert_eq!(front, wanted[..there], "v{version}");
+        }
+        // Not there yet; more behind the records; records of the first of two partitions.
+        for (there, size) in [(start - 1, body.len()), (start + 9, body.len() + 1), (start - 200, body.len())] {
+            let mut front = body[..there].to_vec();
+            assert!(!patch(version, &mut front, size, &FakeTranslate, |_| true), "v{version} {there}");
+            assert_eq!(front, body[..there]);
+        }
+        // Batches that are to be moved must all be there.
+        let body = encoded(version, &reply(version, vec![part(1, 50, None).with_records(records(1))]));
+        let mut front = body[..body.len() - 100].to_vec();
+        assert!(!patch(version, &mut front, body.len(), &FakeTranslate, |_| true));
+    }
 }
