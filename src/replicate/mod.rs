@@ -25,6 +25,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -49,6 +50,8 @@ pub struct Direction {
     pub catalog: Arc<Catalog>,
     pub store: Arc<Store>,
     writer: writer::Writer,
+    /// Pieces of the log that streams may hold while they catch up.
+    pieces: Arc<Semaphore>,
     /// No transaction of the standby's own is open in the copies any more.
     settled: tokio::sync::OnceCell<()>,
 }
@@ -119,7 +122,8 @@ impl Streams {
         let tasks = TaskTracker::new();
         let writer = writer::Writer::new(standby.clone(), tasks.clone(), stop.clone());
         let settled = tokio::sync::OnceCell::new();
-        let direction = Direction { generation, from, active, standby, names, catalog, store, writer, settled };
+        let pieces = Arc::new(Semaphore::new(partition::PIECES));
+        let direction = Direction { generation, from, active, standby, names, catalog, store, writer, pieces, settled };
         let direction = Arc::new(direction);
         let streams = Arc::new(Streams { direction: direction.clone(), running: Mutex::default(), tasks, stop });
         streams.spawn(poll::run(direction.clone()));

@@ -2,18 +2,23 @@
 //! appends to the standby: one batch at a time while the batches are their clients' own, many at a time under the stream's
 //! own stamp.
 
+mod ahead;
 mod in_sync;
 mod maps;
 mod pipeline;
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
+use futures_util::future::OptionFuture;
 use parking_lot::RwLockReadGuard;
 use tokio::sync::{OwnedRwLockReadGuard, oneshot};
 use tokio::time::Instant;
 
+use ahead::Piece;
+pub(super) use ahead::PIECES;
 use in_sync::Return;
 pub(super) use maps::store_map;
 use pipeline::Behind;
@@ -24,12 +29,10 @@ use super::{Direction, RETRY_WAIT};
 use crate::admin::metrics::{self, TeeResult};
 use crate::catalog::{Partition, StreamState};
 use crate::offsets::{OffsetMap, PartitionOffsets, Run};
-use crate::records::Batches;
+use crate::records::{Batches, Split};
 use crate::stream::{Append, Cursor, Plan, Stamp, StampState, apply_breaks, plan, plan_teed};
-use crate::upstream::{FetchFrom, FetchOptions, Isolation, ProducedPartition};
+use crate::upstream::ProducedPartition;
 
-/// Bytes fetched at a time while catching up.
-const FETCH_BYTES: i32 = 2 << 20;
 /// How long a batch that is missing in front of teed ones may still come by the tee (replies overtake each other on
 /// different connections) before it is fetched.
 const REORDER_WAIT: Duration = Duration::from_millis(3);
@@ -63,6 +66,8 @@ struct Stream {
     log: u32,
     back: Return,
     behind: Behind,
+    /// Read already, to be copied next.
+    ahead: Option<Piece>,
 }
 
 /// Runs until it is cancelled or the topic is gone.
@@ -83,6 +88,7 @@ pub async fn run(direction: Arc<Direction>, partition: Arc<Partition>) {
                     log,
                     back: Return::default(),
                     behind: Behind::default(),
+                    ahead: None,
                 };
                 if let Some(Begin { ends, logical, at }) = begin {
                     let Ok(_copy) = stream.hold_copy().await else { continue };
@@ -237,17 +243,13 @@ impl Stream {
 
     /// Fetches the next piece of the log; `false`: nothing there yet.
     async fn catch_up(&mut self) -> Result<bool, Stop> {
-        let tp = &self.partition.tp;
-        let options = FetchOptions {
-            max_wait: Duration::ZERO,
-            max_bytes: FETCH_BYTES,
-            isolation: Isolation::ReadCommitted,
-            ..Default::default()
-        };
         let next = self.cursor.active_next;
-        let from = FetchFrom { tp: tp.clone(), offset: next, max_bytes: FETCH_BYTES, current_leader_epoch: None };
-        let fetched = self.direction.active.fetch(&[from], &options).await;
-        let part = match fetched.map(|mut f| f.remove(tp)) {
+        let piece = match self.ahead.take().filter(|piece| piece.from == next) {
+            Some(piece) => piece,
+            None => self.read(next).await,
+        };
+        let Piece { fetched, room, .. } = piece;
+        let part = match fetched {
             Ok(Some(part)) => part,
             Ok(None) => return Ok(false),
             Err(error) => {
@@ -277,12 +279,21 @@ impl Stream {
             return Ok(false);
         }
         self.partition.set_state(StreamState::CatchUp);
+        let ahead = (room.is_some() && plan.active_next < part.last_stable_offset).then(|| self.read(plan.active_next));
         {
             let mut bypass = self.partition.bypass.lock();
             plan.fetched.iter().for_each(|&(id, offset)| bypass.fetched(id, offset, now_ms()));
         }
-        self.execute(plan).await?;
+        let (executed, ahead) = tokio::join!(self.execute(plan), OptionFuture::from(ahead));
+        drop(room);
+        executed?;
+        self.ahead = ahead.filter(Piece::is_filled);
         Ok(true)
+    }
+
+    /// Boxed: a stream with nothing to fetch has no room for it.
+    fn read(&self, from: i64) -> Pin<Box<dyn Future<Output = Piece> + Send>> {
+        Box::pin(ahead::read(self.direction.clone(), self.partition.tp.clone(), from))
     }
 
     async fn execute(&mut self, plan: Plan) -> Result<(), Stop> {
@@ -304,8 +315,10 @@ impl Stream {
                 self.append_all(run).await?;
             }
         }
-        self.cursor.active_next = plan.active_next;
-        self.publish();
+        if self.cursor.active_next < plan.active_next {
+            self.cursor.active_next = plan.active_next;
+            self.publish();
+        }
         Ok(())
     }
 
@@ -327,7 +340,7 @@ impl Stream {
         loop {
             let stamped = forced || append.stamp == Stamp::Stream;
             let copy = self.hold_copy().await?;
-            let outcome = match self.send(append.bytes(&self.stamp, forced)).await {
+            let outcome = match self.send(append.split(&self.stamp, forced)).await {
                 Ok(answer) => outcome(answer).await,
                 Err(reason) => Err(reason),
             };
@@ -383,12 +396,12 @@ impl Stream {
     }
 
     /// Hands a batch over to the standby's leader of the partition.
-    async fn send(&self, batch: Bytes) -> Result<Answer, String> {
+    async fn send(&self, batch: Split) -> Result<Answer, String> {
         let tp = &self.partition.tp;
         let snapshot = self.direction.standby.snapshot().await.map_err(|e| format!("standby: {e}"))?;
         let leader = snapshot.leader(&tp.topic, tp.partition);
         let leader = leader.map_err(|code| format!("standby: no leader for the partition (Kafka error {code})"))?;
-        self.direction.writer.append(leader, tp, batch).await.ok_or_else(|| STOPPING.into())
+        self.direction.writer.append(leader, tp, batch).ok_or_else(|| STOPPING.into())
     }
 
     /// The standby put the batch elsewhere: its log is not what this stream believed.

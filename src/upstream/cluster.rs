@@ -14,7 +14,9 @@ use tokio::time::Instant;
 use super::conn::{ConnOptions, Connection};
 use super::error::{KafkaError, Kind, Place, UpstreamError, code};
 use super::metadata::{Broker, Snapshot};
+use super::parts::Parts;
 use super::pool::{Node, Patience, Pool, PoolError};
+use super::reply::{Head, ReplyError};
 use super::versions;
 
 /// Groups whose coordinator is remembered; when there are more the memory starts anew, at the price of a look-up each.
@@ -166,9 +168,22 @@ impl Cluster {
         versions: VersionRange,
         timeout: Duration,
     ) -> Result<R::Response, UpstreamError> {
+        self.call_as::<R>(target, lane, versions, timeout, |head| head.encode(req)).await
+    }
+
+    /// As [`Cluster::call_within`], for a request that `encode` writes.
+    pub(super) async fn call_as<R: Request>(
+        &self,
+        target: Target<'_>,
+        lane: Lane,
+        versions: VersionRange,
+        timeout: Duration,
+        encode: impl FnOnce(Head<'_>) -> Result<Parts, ReplyError>,
+    ) -> Result<R::Response, UpstreamError> {
         let deadline = Instant::now() + timeout;
+        let left = |now: Instant| deadline.saturating_duration_since(now);
         let result = match self.connection(target, lane, deadline).await {
-            Ok(conn) => conn.call(req, versions, deadline.saturating_duration_since(Instant::now())).await,
+            Ok(conn) => conn.call_as::<R>(versions, left(Instant::now()), encode).await,
             Err(e) => Err(e),
         };
         if let Err(e) = &result

@@ -9,6 +9,7 @@ mod conn;
 mod error;
 mod metadata;
 mod ops;
+mod parts;
 mod pool;
 mod reach;
 mod reply;

@@ -89,7 +89,7 @@ impl Stream {
                 trouble = Some(stop);
                 break;
             }
-            match self.send(append.bytes(&self.stamp, true)).await {
+            match self.send(append.split(&self.stamp, true)).await {
                 Ok(answer) => under_way.push_back((append, answer)),
                 Err(reason) => {
                     trouble = Some(Stop::Reopen(reason));
