@@ -7,7 +7,6 @@ mod in_sync;
 mod maps;
 mod pipeline;
 
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -17,8 +16,8 @@ use parking_lot::RwLockReadGuard;
 use tokio::sync::{OwnedRwLockReadGuard, oneshot};
 use tokio::time::Instant;
 
-use ahead::Piece;
 pub(super) use ahead::PIECES;
+use ahead::Piece;
 use in_sync::Return;
 pub(super) use maps::store_map;
 use pipeline::Behind;
@@ -76,7 +75,8 @@ pub async fn run(direction: Arc<Direction>, partition: Arc<Partition>) {
     while !partition.is_retired() {
         partition.take_standby_seen();
         let (copy, log) = (*partition.copy.read().await, partition.log_number());
-        match open(&direction, &partition).await {
+        // Boxed, as is whatever a stream does rarely: it waits most of the time, and there are thousands of them.
+        match Box::pin(open(&direction, &partition)).await {
             Ok(Opened { cursor, stamp, begin }) => {
                 pause = RETRY_WAIT.0;
                 let mut stream = Stream {
@@ -96,7 +96,7 @@ pub async fn run(direction: Arc<Direction>, partition: Arc<Partition>) {
                         map.close_at_cluster(ends);
                         map.append(logical, at, Run::OPEN);
                     };
-                    stream.store_map(run).await;
+                    Box::pin(stream.store_map(run)).await;
                 }
                 stream.publish();
                 match stream.pump().await {
@@ -167,7 +167,7 @@ impl Stream {
             let (teed, first, end) = self.partition.with_tee(|t| (t.take(next), t.first(), t.seen_end()));
             let returning = self.return_to_sync(end).await;
             if let Some(item) = teed {
-                gap_since = None;
+                (gap_since, self.ahead) = (None, None);
                 let batches = self.with_followers(item);
                 if let Err(stop) = self.teed(batches).await {
                     return stop;
@@ -200,7 +200,7 @@ impl Stream {
             if first.is_some() {
                 metrics::tee_batches(TeeResult::Gap).increment(1);
             }
-            match self.catch_up().await {
+            match Box::pin(self.catch_up()).await {
                 Ok(true) => empty = EMPTY_WAIT.0,
                 Ok(false) => {
                     let marker = self.partition.marker_expected();
@@ -288,19 +288,22 @@ impl Stream {
         drop(room);
         executed?;
         self.ahead = ahead.filter(Piece::is_filled);
+        if self.ahead.is_some() {
+            // Goes on at once, whoever else has told of it or not.
+            self.partition.with_tee(|tee| tee.see_end(part.last_stable_offset));
+        }
         Ok(true)
     }
 
-    /// Boxed: a stream with nothing to fetch has no room for it.
-    fn read(&self, from: i64) -> Pin<Box<dyn Future<Output = Piece> + Send>> {
-        Box::pin(ahead::read(self.direction.clone(), self.partition.tp.clone(), from))
+    fn read(&self, from: i64) -> impl Future<Output = Piece> + use<> {
+        ahead::read(self.direction.clone(), self.partition.tp.clone(), from)
     }
 
     async fn execute(&mut self, plan: Plan) -> Result<(), Stop> {
         if !plan.breaks.is_empty() {
             // A break of the copy before must not get into the map of the next one.
             let _copy = self.hold_copy().await?;
-            self.store_map(|map| apply_breaks(map, &plan.breaks)).await;
+            Box::pin(self.store_map(|map| apply_breaks(map, &plan.breaks))).await;
         }
         self.keep_up(&plan.appends).await;
         let stamped = self.partition.is_stamped();

@@ -5,13 +5,16 @@ mod line;
 
 use std::collections::HashMap;
 use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
 use ::metrics::Counter;
+use futures_util::FutureExt;
+use futures_util::stream::{FuturesUnordered, StreamExt};
 use parking_lot::Mutex;
-use tokio::sync::{Notify, Semaphore, oneshot};
+use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -31,8 +34,6 @@ const EAGER: usize = 4;
 const LINGER: Duration = Duration::from_millis(1);
 /// Bytes under way to one broker, one request more at most.
 const BYTES_IN_FLIGHT: usize = 16 << 20;
-/// What bytes in flight are counted in.
-const UNIT: usize = 4 << 10;
 /// What the standby's broker gets to collect its acknowledgements.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -56,15 +57,14 @@ impl Lane {
         Arc::new(Lane { line: Mutex::new(Some(Line::default())), filled: Notify::new() })
     }
 
-    /// Waits until there is something to send.
-    async fn filled(&self) {
+    /// Waits until there is something to send, and a moment longer if that helps.
+    async fn gathered(&self, under_way: usize) {
         while self.line.lock().as_ref().is_none_or(Line::is_empty) {
             self.filled.notified().await;
         }
-    }
-
-    fn wants_company(&self) -> bool {
-        self.line.lock().as_ref().is_some_and(Line::wants_company)
+        if under_way >= EAGER && self.line.lock().as_ref().is_some_and(Line::wants_company) {
+            tokio::time::sleep(LINGER).await;
+        }
     }
 
     /// One batch of each partition whose turn it is.
@@ -102,66 +102,64 @@ impl Writer {
         let mut lanes = self.lanes.lock();
         let open = lanes.entry(leader).or_insert_with(|| {
             let lane = Lane::open();
-            let (standby, stop, tasks) = (self.standby.clone(), self.stop.clone(), self.tasks.clone());
-            let (appended, served) = (self.appended.clone(), lane.clone());
-            self.tasks.spawn(async move {
-                tokio::select! {
-                    () = run(standby, leader, &served, tasks, appended) => {}
-                    () = stop.cancelled() => {}
-                }
-                // Nobody is to wait for what will not be sent any more.
-                *served.line.lock() = None;
-            });
+            let to = To { standby: self.standby.clone(), leader, appended: self.appended.clone() };
+            self.tasks.spawn(run(to, lane.clone(), self.stop.clone()));
             lane
         });
         open.clone()
     }
 }
 
-async fn run(standby: Cluster, leader: i32, lane: &Lane, tasks: TaskTracker, appended: Counter) {
-    let slots = Arc::new(Semaphore::new(IN_FLIGHT));
-    let room = Arc::new(Semaphore::new(BYTES_IN_FLIGHT / UNIT));
-    loop {
-        // Both the pause and the permit come before the collecting: what arrives meanwhile shares the request.
-        lane.filled().await;
-        if slots.available_permits() <= IN_FLIGHT - EAGER && lane.wants_company() {
-            tokio::time::sleep(LINGER).await;
-        } else {
-            // One reply of the active cluster wakes many streams: let them have their say first.
-            tokio::task::yield_now().await;
-        }
-        let Ok(slot) = slots.clone().acquire_owned().await else { return };
-        let request = lane.take();
-        let size: usize = request.iter().map(|(_, job)| job.batch.len()).sum();
-        let units = (size / UNIT).clamp(1, BYTES_IN_FLIGHT / UNIT) as u32;
-        let Ok(bytes) = room.clone().acquire_many_owned(units).await else { return };
-        let (standby, appended) = (standby.clone(), appended.clone());
-        let mut sent = Box::pin(async move {
-            send(&standby, leader, request, &appended).await;
-            drop((slot, bytes));
-        });
-        // Requests reach the broker in the order in which they are first polled.
-        let polled = poll_fn(|context| Poll::Ready(sent.as_mut().poll(context))).await;
-        if polled.is_pending() {
-            // Tracked and not cancelled: once the streams have stopped nothing of theirs may land on the standby any more.
-            tasks.spawn(sent);
-        }
-    }
+/// Whom a lane is for.
+struct To {
+    standby: Cluster,
+    leader: i32,
+    appended: Counter,
 }
 
-async fn send(standby: &Cluster, leader: i32, request: Vec<(TopicPartition, Job)>, appended: &Counter) {
+async fn run(to: To, lane: Arc<Lane>, stop: CancellationToken) {
+    let mut under_way = FuturesUnordered::new();
+    let mut bytes = 0;
+    let mut stopped = pin!(stop.cancelled());
+    loop {
+        let requests = under_way.len();
+        let full = requests >= IN_FLIGHT || bytes >= BYTES_IN_FLIGHT;
+        tokio::select! {
+            biased;
+            () = &mut stopped => break,
+            Some(size) = under_way.next() => bytes -= size,
+            () = lane.gathered(requests), if !full => {
+                let request = lane.take();
+                let size: usize = request.iter().map(|(_, job)| job.batch.len()).sum();
+                let mut sent = Box::pin(send(&to, request).map(move |()| size));
+                // Requests reach the broker in the order in which they are first polled.
+                let polled = poll_fn(|context| Poll::Ready(sent.as_mut().poll(context))).await;
+                if polled.is_pending() {
+                    bytes += size;
+                    under_way.push(sent);
+                }
+            }
+        }
+    }
+    // Nobody is to wait for what will not be sent any more.
+    *lane.line.lock() = None;
+    // Awaited, not cancelled: once the streams have stopped nothing of theirs may land on the standby any more.
+    while under_way.next().await.is_some() {}
+}
+
+async fn send(to: &To, request: Vec<(TopicPartition, Job)>) {
     let mut waiting = Vec::with_capacity(request.len());
     let mut batches = Vec::with_capacity(request.len());
     for (tp, Job { batch, done }) in request {
         waiting.push((tp.clone(), batch.len(), done));
         batches.push((tp, batch));
     }
-    match standby.produce(leader, batches, -1, TIMEOUT).await {
+    match to.standby.produce(to.leader, batches, -1, TIMEOUT).await {
         Ok(mut produced) => {
             for (tp, size, done) in waiting {
                 if let Some(outcome) = produced.remove(&tp) {
                     if outcome.error == 0 {
-                        appended.increment(size as u64);
+                        to.appended.increment(size as u64);
                     }
                     let _ = done.send(Ok(outcome));
                 }

@@ -165,38 +165,39 @@ impl Connection {
     }
 
     /// Sends a request, which `encode` writes, at the highest version that broker, codec and `within` share, and waits for its
-    /// reply.
+    /// reply, of which `read` reads the body in that version.
     ///
     /// Requests go out in the order in which these futures are first polled, unless more than `MAX_IN_FLIGHT` are under
     /// way. A call that is dropped leaves the
     /// connection usable. A call that times out ends it: the broker serves a connection in order, so whatever follows
     /// would wait for the same reply.
-    pub async fn call_as<R: Request>(
+    pub async fn call_by<R: Request, T>(
         &self,
         within: VersionRange,
         timeout: Duration,
         encode: impl FnOnce(Head<'_>) -> Result<Parts, ReplyError>,
-    ) -> Result<R::Response, UpstreamError> {
+        read: impl FnOnce(i16, Bytes) -> Result<T, ReplyError>,
+    ) -> Result<T, UpstreamError> {
         let what = api_name::<R>();
         let fail = |kind| UpstreamError::new(what, &self.place, kind);
         let version = self.pick::<R>(within).map_err(fail)?;
         let started = Instant::now();
         let frame = self.exchange::<R>(version, timeout, encode).await.map_err(fail)?;
         self.timing(R::KEY, what).record(started.elapsed());
-        reply::decode::<R>(frame, version).map_err(|e| {
+        reply::body::<R>(frame, version).and_then(|body| read(version, body)).map_err(|e| {
             self.poison(&format!("{what}: {e}"));
             fail(protocol(&e))
         })
     }
 
-    /// As [`Connection::call_as`], for a request that the codec writes.
+    /// As [`Connection::call_by`], for a request that the codec writes and a reply that it reads.
     pub async fn call<R: Request>(
         &self,
         req: &R,
         within: VersionRange,
         timeout: Duration,
     ) -> Result<R::Response, UpstreamError> {
-        self.call_as::<R>(within, timeout, |head| head.encode(req)).await
+        self.call_by::<R, _>(within, timeout, |head| head.encode(req), reply::read::<R>).await
     }
 
     fn pick<R: Request>(&self, within: VersionRange) -> Result<i16, Kind> {

@@ -67,15 +67,25 @@ impl Head<'_> {
     }
 }
 
-/// Decodes a reply frame (correlation id included, already checked). Records and strings share the frame's memory.
-///
-/// The guard comes first: the codec hands array counts unchecked to the allocator.
-pub(super) fn decode<R: Request>(mut frame: Bytes, version: i16) -> Result<R::Response, ReplyError> {
+/// The body of a reply frame (correlation id included, already checked).
+pub(super) fn body<R: Request>(mut frame: Bytes, version: i16) -> Result<Bytes, ReplyError> {
     let body = header::response_body_offset(R::KEY, version, &frame)?;
     frame.advance(body.min(frame.len()));
-    guard::check(guard::Kind::Response, R::KEY, version, &frame)?;
-    let reply = R::Response::decode(&mut frame, version).map_err(|e| ReplyError::Decode(e.to_string()))?;
-    if frame.has_remaining() { Err(ReplyError::Trailing(frame.remaining())) } else { Ok(reply) }
+    Ok(frame)
+}
+
+/// Decodes a reply's body. Records and strings share its memory.
+///
+/// The guard comes first: the codec hands array counts unchecked to the allocator.
+pub(super) fn read<R: Request>(version: i16, mut body: Bytes) -> Result<R::Response, ReplyError> {
+    guard::check(guard::Kind::Response, R::KEY, version, &body)?;
+    let reply = R::Response::decode(&mut body, version).map_err(|e| ReplyError::Decode(e.to_string()))?;
+    if body.has_remaining() { Err(ReplyError::Trailing(body.remaining())) } else { Ok(reply) }
+}
+
+/// Decodes a reply frame.
+pub(super) fn decode<R: Request>(frame: Bytes, version: i16) -> Result<R::Response, ReplyError> {
+    read::<R>(version, body::<R>(frame, version)?)
 }
 
 #[cfg(test)]

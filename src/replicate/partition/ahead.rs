@@ -36,12 +36,8 @@ impl Piece {
 pub(super) async fn read(direction: Arc<Direction>, tp: TopicPartition, from: i64) -> Piece {
     let room = direction.pieces.clone().try_acquire_owned().ok();
     let max_bytes = if room.is_some() { FETCH_BYTES } else { SMALL_BYTES };
-    let options = FetchOptions {
-        max_wait: Duration::ZERO,
-        max_bytes,
-        isolation: Isolation::ReadCommitted,
-        ..Default::default()
-    };
+    let options =
+        FetchOptions { max_wait: Duration::ZERO, max_bytes, isolation: Isolation::ReadCommitted, ..Default::default() };
     let asked = FetchFrom { tp: tp.clone(), offset: from, max_bytes, current_leader_epoch: None };
     let fetched = direction.active.fetch(&[asked], &options).await;
     Piece { from, fetched: fetched.map(|mut fetched| fetched.remove(&tp)), room }

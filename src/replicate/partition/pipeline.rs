@@ -61,6 +61,10 @@ impl Stream {
         if !clients || self.partition.is_stamped() || since.elapsed() < PATIENCE {
             return;
         }
+        Box::pin(self.go_over()).await;
+    }
+
+    async fn go_over(&self) {
         let tp = &self.partition.tp;
         let key = Key::Stamped { topic: tp.topic.to_string(), partition: tp.partition };
         let store = &self.direction.store;

@@ -74,7 +74,8 @@ mod tests {
         for (partition, item) in [(0, 1), (0, 2), (0, 3), (1, 4), (2, 5), (2, 6)] {
             line.push(&TopicPartition::new("t", partition), item);
         }
-        let mut take = |limit| line.take(limit, |_| 1).into_iter().map(|(tp, item)| (tp.partition, item)).collect::<Vec<_>>();
+        let mut take =
+            |limit| line.take(limit, |_| 1).into_iter().map(|(tp, item)| (tp.partition, item)).collect::<Vec<_>>();
         assert_eq!(take(2), [(0, 1), (1, 4)]);
         assert_eq!(take(1), [(2, 5)], "whoever has not been served comes first");
         assert_eq!(take(9), [(0, 2), (2, 6)]);

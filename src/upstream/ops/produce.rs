@@ -15,7 +15,7 @@ use crate::model::TopicPartition;
 use crate::records::Split;
 use crate::upstream::cluster::{Cluster, Lane, Target};
 use crate::upstream::error::{Kind, UpstreamError, code, means_stale_metadata};
-use crate::upstream::reply::Head;
+use crate::upstream::reply::{self, Head};
 use crate::upstream::retry::Retry;
 
 /// Topics by name only: version 13 wants topic ids (KIP-516). 8 is the first with error messages, and Kafka 2.4's.
@@ -74,8 +74,9 @@ impl Cluster {
         let request = request::Batches::new(&batches, acks, millis(timeout))
             .map_err(|why| self.error("Produce", Kind::Unsupported(why.into())))?;
         let write = |head: Head<'_>| head.frame(request.small(), |version, to| request.write(version, to));
-        let target = Target::Broker(leader);
-        let reply = self.call_as::<ProduceRequest>(target, Lane::Produce, BY_NAME, timeout + GRACE, write).await?;
+        let (target, read) = (Target::Broker(leader), reply::read::<ProduceRequest>);
+        let sent = self.call_by::<ProduceRequest, _>(target, Lane::Produce, BY_NAME, timeout + GRACE, write, read);
+        let reply = sent.await?;
         let mut produced = HashMap::with_capacity(batches.len());
         for topic in &reply.responses {
             for p in &topic.partition_responses {

@@ -44,13 +44,21 @@ impl<'a> Batches<'a> {
     pub fn write(&self, version: i16, to: &mut Parts) {
         let flexible = version >= FLEXIBLE;
         // No transaction.
-        if flexible { to.put().put_u8(0) } else { to.put().put_i16(-1) }
+        if flexible {
+            to.put().put_u8(0)
+        } else {
+            to.put().put_i16(-1)
+        }
         to.put().put_i16(self.acks);
         to.put().put_i32(self.timeout_ms);
         length(to, flexible, self.topics.len());
         for (topic, partitions) in &self.topics {
             // Topics' names are at most 249 bytes.
-            if flexible { compact(to, topic.len()) } else { to.put().put_i16(topic.len() as i16) }
+            if flexible {
+                compact(to, topic.len())
+            } else {
+                to.put().put_i16(topic.len() as i16)
+            }
             to.put().put_slice(topic.as_bytes());
             length(to, flexible, partitions.len());
             for (partition, batch) in partitions {
