@@ -97,23 +97,24 @@ fn markdown(book: &Book, machine: &Value, runs: &str) -> String {
     text
 }
 
-/// Where it ran.
+/// Where it ran; one that was started again is the same.
 fn machine() -> Value {
     let processor = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = processor.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or_default();
     let memory = fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let kib = memory.split_whitespace().nth(1).and_then(|kib| kib.parse::<f64>().ok()).unwrap_or_default();
     json!({
         "cores": std::thread::available_parallelism().map_or(0, usize::from),
         "processor": model.trim_start_matches(['\t', ' ', ':']),
-        "memory": memory.lines().next().unwrap_or_default().trim_start_matches("MemTotal:").trim(),
-        "kernel": kernel.trim(),
+        "memory": format!("{:.0} GB", kib * 1024.0 / 1e9),
     })
 }
 
 /// With what it ran.
 fn versions() -> Value {
+    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     json!({
+        "kernel": kernel.trim(),
         "proxy": env!("CARGO_PKG_VERSION"),
         "commit": first_line("git", &["-C", env!("CARGO_MANIFEST_DIR"), "rev-parse", "--short", "HEAD"]),
         "kafka": super::support::kafka::Version::V4_3.number(),
