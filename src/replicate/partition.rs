@@ -66,7 +66,7 @@ struct Stream {
     back: Return,
     behind: Behind,
     /// Read already, to be copied next.
-    ahead: Option<Piece>,
+    ahead: Option<Box<Piece>>,
 }
 
 /// Runs until it is cancelled or the topic is gone.
@@ -236,7 +236,7 @@ impl Stream {
             plan_teed(batches, self.cursor, offsets.map(self.direction.from), offsets.map(self.direction.to()))
         };
         match plan {
-            Ok(plan) => self.execute(plan).await,
+            Ok(plan) => Box::pin(self.execute(plan)).await,
             Err(error) => Err(Stop::Diverged(error.to_string())),
         }
     }
@@ -245,7 +245,7 @@ impl Stream {
     async fn catch_up(&mut self) -> Result<bool, Stop> {
         let next = self.cursor.active_next;
         let piece = match self.ahead.take().filter(|piece| piece.from == next) {
-            Some(piece) => piece,
+            Some(piece) => *piece,
             None => self.read(next).await,
         };
         let Piece { fetched, room, .. } = piece;
@@ -287,7 +287,7 @@ impl Stream {
         let (executed, ahead) = tokio::join!(self.execute(plan), OptionFuture::from(ahead));
         drop(room);
         executed?;
-        self.ahead = ahead.filter(Piece::is_filled);
+        self.ahead = ahead.filter(Piece::is_filled).map(Box::new);
         if self.ahead.is_some() {
             // Goes on at once, whoever else has told of it or not.
             self.partition.with_tee(|tee| tee.see_end(part.last_stable_offset));

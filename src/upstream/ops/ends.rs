@@ -39,7 +39,6 @@ struct Ask {
     leader: i32,
     /// By topic and partition: the place among all.
     places: BTreeMap<Arc<str>, Vec<(i32, usize)>>,
-    request: ListOffsetsRequest,
     body: Option<(i16, Bytes)>,
 }
 
@@ -52,13 +51,12 @@ impl EndsOf {
         let items = self.partitions.iter().cloned().enumerate().map(|(place, tp)| (tp, place)).collect();
         let (by_leader, homeless) = group_by_leader(snapshot, items);
         let ask = |(leader, items): (i32, Vec<(TopicPartition, usize)>)| {
-            let request = offsets_request(items.iter().map(|(tp, _)| tp), OffsetSpec::Latest);
             let mut places: BTreeMap<Arc<str>, Vec<(i32, usize)>> = BTreeMap::new();
             for (tp, place) in items {
                 places.entry(tp.topic).or_default().push((tp.partition, place));
             }
             places.values_mut().for_each(|rows| rows.sort_unstable());
-            Ask { leader, places, request, body: None }
+            Ask { leader, places, body: None }
         };
         self.asks = by_leader.into_iter().map(ask).collect();
         self.homeless = !homeless.is_empty();
@@ -69,10 +67,10 @@ impl EndsOf {
 impl Ask {
     /// What the leader says of each place that it knows, and whether it says that it is not the leader.
     async fn put(&mut self, cluster: &Cluster) -> Result<(Vec<(usize, LogEnd)>, bool), UpstreamError> {
-        let Ask { leader, places, request, body } = self;
+        let Ask { leader, places, body } = self;
         let (target, timeout) = (Target::Broker(*leader), cluster.timeout());
         let encode = |head: Head<'_>| {
-            let body = kept(body, request, head.version)?;
+            let body = kept(body, places, head.version)?;
             head.frame(0, |_, to| to.share(&body))
         };
         let read = |version: i16, body: Bytes| {
@@ -94,15 +92,22 @@ impl Ask {
 }
 
 /// The body of a request, encoded once.
-fn kept(body: &mut Option<(i16, Bytes)>, request: &ListOffsetsRequest, version: i16) -> Result<Bytes, ReplyError> {
+fn kept(
+    body: &mut Option<(i16, Bytes)>,
+    places: &BTreeMap<Arc<str>, Vec<(i32, usize)>>,
+    version: i16,
+) -> Result<Bytes, ReplyError> {
     if let Some((known, bytes)) = body
         && *known == version
     {
         return Ok(bytes.clone());
     }
+    let all = places.iter().flat_map(|(topic, rows)| rows.iter().map(|row| TopicPartition::new(topic.clone(), row.0)));
+    let request = offsets_request(all.collect::<Vec<_>>().iter(), OffsetSpec::Latest);
     let mut bytes = BytesMut::new();
     request.encode(&mut bytes, version).map_err(|e| ReplyError::Encode(e.to_string()))?;
-    let bytes = bytes.freeze();
+    // As large as it is: it is kept.
+    let bytes = Bytes::copy_from_slice(&bytes);
     *body = Some((version, bytes.clone()));
     Ok(bytes)
 }
@@ -198,7 +203,9 @@ mod tests {
         ListOffsetsResponse::default().with_throttle_time_ms(9).with_topics(topics)
     }
 
-    fn read(version: i16, body: &[u8]) -> (Vec<(String, i32, i16, i64, i32)>, Result<(), ReadError>) {
+    type Row = (String, i32, i16, i64, i32);
+
+    fn read(version: i16, body: &[u8]) -> (Vec<Row>, Result<(), ReadError>) {
         let mut found = Vec::new();
         let row = |topic: &str, partition, error, end: LogEnd| {
             found.push((topic.to_owned(), partition, error, end.offset, end.leader_epoch));
