@@ -65,7 +65,14 @@ impl Book {
         figure(&ratios.collect::<Vec<_>>()).map(|figure| figure.median)
     }
 
-    pub fn json(&self) -> Value {
+    /// The parts that something was noted of.
+    pub fn parts(&self) -> Vec<String> {
+        let mut parts: Vec<String> = self.rows.iter().map(|row| row.part.clone()).collect();
+        parts.dedup();
+        parts
+    }
+
+    pub fn json(&self, part: &str) -> Value {
         let row = |row: &Row| {
             let figure = row.figure();
             json!({
@@ -74,7 +81,17 @@ impl Book {
                 "rounds": row.values,
             })
         };
-        self.rows.iter().map(row).collect()
+        self.rows.iter().filter(|row| row.part == part).map(row).collect()
+    }
+
+    /// Takes in what [`Book::json`] gave.
+    pub fn read(&mut self, rows: &Value) {
+        for row in rows.as_array().into_iter().flatten() {
+            let word = |key: &str| row[key].as_str().unwrap_or_default();
+            for value in row["rounds"].as_array().into_iter().flatten().filter_map(Value::as_f64) {
+                self.note(word("part"), word("peer"), word("measure"), value);
+            }
+        }
     }
 }
 
@@ -127,6 +144,19 @@ mod tests {
         let figure = book.figure("produce", "plain", "mb_per_s");
         assert_eq!(figure, Some(Figure { median: 2.5, min: 1.0, max: 10.0 }));
         assert_eq!(book.median("produce", "haproxy", "mb_per_s"), None);
+    }
+
+    #[test]
+    fn what_is_kept_is_read_again() {
+        let mut book = Book::default();
+        for value in [3.0, 1.0] {
+            book.note("produce", "plain", "mb_per_s", value);
+        }
+        book.note("small", "plain", "mb_per_s", 7.0);
+        let mut again = Book::default();
+        book.parts().iter().for_each(|part| again.read(&book.json(part)));
+        assert_eq!(again.json("produce"), book.json("produce"));
+        assert_eq!((again.parts(), again.median("small", "plain", "mb_per_s")), (book.parts(), Some(7.0)));
     }
 
     #[test]

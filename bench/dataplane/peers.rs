@@ -20,6 +20,7 @@ pub const PATIENCE: Duration = Duration::from_secs(180);
 pub const PARTITIONS: i32 = 4;
 /// A server's Java, not the quick start of a test's; the heap is small, since the page cache serves reads.
 const JVM: [&str; 2] = ["-Xmx512m", "-XX:TieredStopAtLevel=4"];
+const GIVEN_BACK: Duration = Duration::from_secs(12);
 /// HAProxy refuses to start where twice as many files are not allowed: 20,000 is a common limit.
 const HAPROXY_CONNECTIONS: u32 = 9_900;
 
@@ -213,11 +214,16 @@ impl Pair {
         std::mem::swap(&mut self.active, &mut self.standby);
     }
 
-    /// A proxy that has just started, with nothing left to copy.
+    /// A proxy that was started not long ago, with nothing left to copy. What the start took is given back: the allocator does
+    /// so within ten seconds.
     pub fn restart(&mut self) {
         self.proxy.terminate();
         self.proxy.restart();
-        self.proxy.wait_in_sync(PATIENCE);
+        self.proxy.wait_status("all streams to be open", PATIENCE, |status| {
+            let mut rows = status["partitions"].as_array().into_iter().flatten();
+            rows.all(|row| row["mode"] == "off" || row["stream"] == "tee")
+        });
+        std::thread::sleep(GIVEN_BACK);
     }
 }
 

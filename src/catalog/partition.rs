@@ -3,12 +3,13 @@
 
 mod history;
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU32, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
-use tokio::sync::watch;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::config::TeeMode;
@@ -130,10 +131,12 @@ pub struct Partition {
     /// Copies go under the stream's own stamp in this generation (`replicate::partition::pipeline`).
     stamped: AtomicBool,
     tee: Mutex<TeeBuffer>,
-    wake: tokio::sync::Notify,
+    wake: Notify,
     /// The end of a transaction is about to show in the log.
-    marker: tokio::sync::Notify,
-    progress: watch::Sender<Progress>,
+    marker: Notify,
+    progress: Mutex<Progress>,
+    /// The progress was told of.
+    moved: Notify,
     state: Mutex<StreamState>,
     retired: AtomicBool,
     /// Counts the topics that stood for the copy on the standby. Who appends there holds it for reading, so that nothing
@@ -176,9 +179,10 @@ impl Partition {
             transition: tokio::sync::Mutex::default(),
             stamped: AtomicBool::new(false),
             tee: Mutex::default(),
-            wake: tokio::sync::Notify::new(),
-            marker: tokio::sync::Notify::new(),
-            progress: watch::Sender::new(Progress::UNKNOWN),
+            wake: Notify::new(),
+            marker: Notify::new(),
+            progress: Mutex::new(Progress::UNKNOWN),
+            moved: Notify::new(),
             state: Mutex::new(StreamState::Off),
             retired: AtomicBool::new(false),
             copy: Arc::default(),
@@ -260,7 +264,7 @@ impl Partition {
     /// The stream begins anew (at a cutover, or after one that was rolled back).
     pub fn restart_stream(&self) {
         self.with_tee(TeeBuffer::reset);
-        self.progress.send_replace(Progress::UNKNOWN);
+        self.advance(|p| *p = Progress::UNKNOWN);
         self.set_state(StreamState::Waiting("the stream is being opened".into()));
     }
 
@@ -340,15 +344,26 @@ impl Partition {
     }
 
     pub fn progress(&self) -> Progress {
-        *self.progress.borrow()
+        *self.progress.lock()
     }
 
-    pub fn subscribe(&self) -> watch::Receiver<Progress> {
-        self.progress.subscribe()
+    /// Resolves when the progress is such, with it; looks whenever it is told of.
+    pub async fn progressed(&self, is_such: impl Fn(&Progress) -> bool) -> Progress {
+        loop {
+            let mut moved = pin!(self.moved.notified());
+            // Before the look: what is told after it is not to be missed.
+            moved.as_mut().enable();
+            let progress = self.progress();
+            if is_such(&progress) {
+                return progress;
+            }
+            moved.await;
+        }
     }
 
     pub fn advance(&self, f: impl FnOnce(&mut Progress)) {
-        self.progress.send_modify(f);
+        f(&mut self.progress.lock());
+        self.moved.notify_waiters();
     }
 
     pub fn state(&self) -> StreamState {
@@ -369,11 +384,10 @@ impl Partition {
 
     /// Waits until the standby has everything below `active_offset` (an offset of the active cluster).
     pub async fn replicated(&self, active_offset: i64, deadline: Instant) -> InSync {
-        let mut progress = self.subscribe();
-        let wait = progress.wait_for(|p| p.replicated >= active_offset);
-        match tokio::time::timeout_at(deadline, wait).await {
-            Ok(Ok(_)) => InSync::Replicated,
-            _ => InSync::TimedOut,
+        let reached = self.progressed(|p| p.replicated >= active_offset);
+        match tokio::time::timeout_at(deadline, reached).await {
+            Ok(_) => InSync::Replicated,
+            Err(_) => InSync::TimedOut,
         }
     }
 

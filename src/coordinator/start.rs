@@ -241,7 +241,7 @@ impl Coordinator {
     async fn streams_open(&self) {
         let copied = self.catalog.copied().into_iter().filter(|_| self.has_standby());
         let opened = futures_util::future::join_all(copied.map(|partition| async move {
-            let _ = partition.subscribe().wait_for(|progress| progress.replicated >= 0).await;
+            partition.progressed(|progress| progress.replicated >= 0).await;
         }));
         if tokio::time::timeout(OPEN_WAIT, opened).await.is_err() {
             tracing::warn!("not all streams are open yet");

@@ -3,7 +3,8 @@
 use bytes::{Bytes, BytesMut};
 
 use super::batch::{Batch, Batches};
-use super::header::{BatchError, BatchHeader, CODEC_MASK, CONTROL, LOG_APPEND_TIME, Stamp, at, fix_crc, put};
+use super::crc;
+use super::header::{BatchError, BatchHeader, CODEC_MASK, CONTROL, HEADER_BYTES, LOG_APPEND_TIME, Stamp, at, put};
 
 /// Attribute bits that say how the records are to be read. The transactional bit belongs to the producer; bits 6 to 15
 /// must not be sent: brokers store them as they come, and bit 6 makes the base timestamp a delete horizon.
@@ -63,38 +64,82 @@ pub fn relabel(mut records: Bytes, mut f: impl FnMut(&BatchHeader) -> Relabel) -
     Ok(out.freeze())
 }
 
-/// The batch as a producer would send it: base offset 0, leader epoch -1. The CRC does not cover either.
-pub fn as_sent(batch: &Batch) -> Bytes {
-    let header = batch.header();
-    if header.base_offset == 0 && header.leader_epoch == -1 {
-        return batch.bytes().clone();
-    }
-    let mut out = BytesMut::from(batch.bytes().as_ref());
-    place(&mut out, 0, -1);
-    out.freeze()
+/// A batch as two pieces: a header of its own, and records that are shared with the batch that it was made from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Split {
+    pub head: Bytes,
+    pub records: Bytes,
 }
 
-/// The batch as another producer would send it: as [`as_sent`], with the stamp's producer fields, not transactional,
-/// attribute bits 6 to 15 cleared, and a fresh CRC.
+impl From<Bytes> for Split {
+    fn from(whole: Bytes) -> Split {
+        Split { head: whole, records: Bytes::new() }
+    }
+}
+
+impl Split {
+    pub fn len(&self) -> usize {
+        self.head.len() + self.records.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// One piece; copied, unless it is one already.
+    pub fn join(self) -> Bytes {
+        if self.records.is_empty() { self.head } else { [self.head, self.records].concat().into() }
+    }
+}
+
+/// The batch as a producer would send it: base offset 0, leader epoch -1. The CRC does not cover either.
+pub fn sent(batch: &Batch) -> Split {
+    let header = batch.header();
+    if header.base_offset == 0 && header.leader_epoch == -1 {
+        return batch.bytes().clone().into();
+    }
+    with_head(batch, |head| place(head, 0, -1))
+}
+
+/// As [`sent`], in one piece.
+pub fn as_sent(batch: &Batch) -> Bytes {
+    sent(batch).join()
+}
+
+/// The batch as another producer would send it: as [`sent`], with the stamp's producer fields, not transactional and
+/// attribute bits 6 to 15 cleared. The CRC is changed by as much as the header is: a damaged batch stays damaged.
 ///
 /// The LogAppendTime bit stays: clearing it alone would change every record's timestamp ([`super::split_dense`] makes
 /// them explicit). So does the control bit: control batches must not be sent at all.
-pub fn restamp(batch: &Batch, stamp: Stamp) -> Bytes {
+pub fn restamped(batch: &Batch, stamp: Stamp) -> Split {
     let attributes = batch.header().attributes & READING_BITS;
-    let mut out = BytesMut::from(batch.bytes().as_ref());
-    place(&mut out, 0, -1);
-    put(&mut out, at::ATTRIBUTES, &attributes.to_be_bytes());
-    put_stamp(&mut out, stamp);
-    fix_crc(&mut out);
-    out.freeze()
+    with_head(batch, |head| {
+        place(head, 0, -1);
+        put(head, at::ATTRIBUTES, &attributes.to_be_bytes());
+        put_stamp(head, stamp);
+    })
 }
 
-/// The batch under another producer id, epoch and sequence, with a fresh CRC; all else stays, the transactional bit included.
+/// As [`restamped`], in one piece.
+pub fn restamp(batch: &Batch, stamp: Stamp) -> Bytes {
+    restamped(batch, stamp).join()
+}
+
+/// The batch under another producer id, epoch and sequence; all else stays, the transactional bit included.
 pub fn as_producer(batch: &Batch, stamp: Stamp) -> Bytes {
-    let mut out = BytesMut::from(batch.bytes().as_ref());
-    put_stamp(&mut out, stamp);
-    fix_crc(&mut out);
-    out.freeze()
+    with_head(batch, |head| put_stamp(head, stamp)).join()
+}
+
+/// The batch under a changed header; its records are shared.
+fn with_head(batch: &Batch, change: impl FnOnce(&mut [u8])) -> Split {
+    let mut records = batch.bytes().clone();
+    let before = records.split_to(HEADER_BYTES);
+    let mut head = BytesMut::from(before.as_ref());
+    change(&mut head);
+    let (was, is) = (before.get(at::ATTRIBUTES..), head.get(at::ATTRIBUTES..));
+    let crc = crc::patched(batch.header().crc, was.unwrap_or_default(), is.unwrap_or_default(), records.len());
+    put(&mut head, at::CRC, &crc.to_be_bytes());
+    Split { head: head.freeze(), records }
 }
 
 /// Record count and record section: the bytes that no restamping touches. The fields before them that count as content
@@ -250,6 +295,14 @@ mod tests {
             let expected = BatchHeader { producer_id, producer_epoch, base_sequence, crc: other.header().crc, ..*dirty.header() };
             prop_assert_eq!(*other.header(), expected);
             prop_assert_eq!(other.payload(), dirty.payload());
+            // What was damaged is not made whole.
+            let mut damaged = dirty.bytes().to_vec();
+            *damaged.last_mut().unwrap() ^= 1;
+            let damaged = Batch::new(damaged.into()).unwrap();
+            prop_assert!(!crc_ok(&Batch::new(restamp(&damaged, stamp)).unwrap()));
+            let shared = restamped(&dirty, stamp);
+            prop_assert_eq!(shared.records.as_ptr(), dirty.payload().as_ptr());
+            prop_assert_eq!(shared.len(), dirty.bytes().len());
         }
     }
 }

@@ -92,7 +92,7 @@ impl Completion {
             None => stamp(direction, tp).await.map_err(|e| CompleteError::NotYet(e.to_string()))?,
         };
         self.stamp = Some(state);
-        let produced = direction.standby.produce_one(tp, append.bytes(&state, true)).await;
+        let produced = direction.standby.produce_one(tp, append.split(&state, true).join()).await;
         let produced = produced.map_err(|error| judge(&error))?;
         state.advance(append.count);
         self.stamp = Some(state);

@@ -1,11 +1,12 @@
-//! The streams: one task per partition copies the active cluster's log to the standby.
+//! The streams: one per partition copies the active cluster's log to the standby.
 //!
 //! `topics` keeps the standby's topics like the active cluster's, `incarnation` forgets what is known of one that another
 //! has replaced, `truncation` finds that the active cluster has lost the end of a log, `partition` is the stream of one
-//! partition, `complete` brings over what a failover would tear, `writer` shares produce requests between streams, `poll` finds
-//! what bypassed the proxy, `retention` forgets the offsets of records that are gone.
+//! partition, `crew` runs many of them, `complete` brings over what a failover would tear, `writer` shares produce requests
+//! between streams, `poll` finds what bypassed the proxy, `retention` forgets the offsets of records that are gone.
 
 mod complete;
+mod crew;
 mod incarnation;
 mod open;
 mod partition;
@@ -25,6 +26,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -49,6 +51,8 @@ pub struct Direction {
     pub catalog: Arc<Catalog>,
     pub store: Arc<Store>,
     writer: writer::Writer,
+    /// Pieces of the log that streams may hold while they catch up.
+    pieces: Arc<Semaphore>,
     /// No transaction of the standby's own is open in the copies any more.
     settled: tokio::sync::OnceCell<()>,
 }
@@ -101,6 +105,7 @@ impl Direction {
 pub struct Streams {
     direction: Arc<Direction>,
     running: Mutex<HashMap<TopicPartition, Arc<Partition>>>,
+    crew: crew::Crew,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -119,9 +124,11 @@ impl Streams {
         let tasks = TaskTracker::new();
         let writer = writer::Writer::new(standby.clone(), tasks.clone(), stop.clone());
         let settled = tokio::sync::OnceCell::new();
-        let direction = Direction { generation, from, active, standby, names, catalog, store, writer, settled };
+        let pieces = Arc::new(Semaphore::new(partition::PIECES));
+        let direction = Direction { generation, from, active, standby, names, catalog, store, writer, pieces, settled };
         let direction = Arc::new(direction);
-        let streams = Arc::new(Streams { direction: direction.clone(), running: Mutex::default(), tasks, stop });
+        let crew = crew::Crew::start(&tasks, &stop);
+        let streams = Arc::new(Streams { direction: direction.clone(), running: Mutex::default(), crew, tasks, stop });
         streams.spawn(poll::run(direction.clone()));
         streams.spawn(retention::run(direction.clone()));
         streams.spawn(poll::watch_copies(direction));
@@ -145,7 +152,7 @@ impl Streams {
             // A topic of the same name may have come in its place.
             let before = running.insert(partition.tp.clone(), partition.clone());
             if before.is_none_or(|other| !Arc::ptr_eq(&other, partition)) {
-                self.spawn(partition::run(self.direction.clone(), partition.clone()));
+                self.crew.take(partition::run(self.direction.clone(), partition.clone()));
             }
         }
     }

@@ -2,6 +2,7 @@
 //! appends to the standby: one batch at a time while the batches are their clients' own, many at a time under the stream's
 //! own stamp.
 
+mod ahead;
 mod cleaned;
 mod in_sync;
 mod maps;
@@ -11,10 +12,13 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
+use futures_util::future::OptionFuture;
 use parking_lot::RwLockReadGuard;
 use tokio::sync::{OwnedRwLockReadGuard, oneshot};
 use tokio::time::Instant;
 
+pub(super) use ahead::PIECES;
+use ahead::Piece;
 use in_sync::Return;
 pub(super) use maps::store_map;
 use pipeline::Behind;
@@ -25,12 +29,10 @@ use super::{Direction, RETRY_WAIT};
 use crate::admin::metrics::{self, TeeResult};
 use crate::catalog::{Partition, StreamState};
 use crate::offsets::{OffsetMap, PartitionOffsets, Run};
-use crate::records::Batches;
+use crate::records::{Batches, Split};
 use crate::stream::{Append, Cursor, Plan, Stamp, StampState, apply_breaks, plan, plan_teed};
-use crate::upstream::{FetchFrom, FetchOptions, Isolation, ProducedPartition};
+use crate::upstream::ProducedPartition;
 
-/// Bytes fetched at a time while catching up.
-const FETCH_BYTES: i32 = 2 << 20;
 /// How long a batch that is missing in front of teed ones may still come by the tee (replies overtake each other on
 /// different connections) before it is fetched.
 const REORDER_WAIT: Duration = Duration::from_millis(3);
@@ -64,6 +66,8 @@ struct Stream {
     log: u32,
     back: Return,
     behind: Behind,
+    /// Read already, to be copied next.
+    ahead: Option<Box<Piece>>,
 }
 
 /// Runs until it is cancelled or the topic is gone.
@@ -72,7 +76,8 @@ pub async fn run(direction: Arc<Direction>, partition: Arc<Partition>) {
     while !partition.is_retired() {
         partition.take_standby_seen();
         let (copy, log) = (*partition.copy.read().await, partition.log_number());
-        match open(&direction, &partition).await {
+        // Boxed, as is whatever a stream does rarely: it waits most of the time, and there are thousands of them.
+        match Box::pin(open(&direction, &partition)).await {
             Ok(Opened { cursor, stamp, begin }) => {
                 pause = RETRY_WAIT.0;
                 if cursor.standby_end == 0 && partition.level_at_ms() == 0 {
@@ -87,6 +92,7 @@ pub async fn run(direction: Arc<Direction>, partition: Arc<Partition>) {
                     log,
                     back: Return::default(),
                     behind: Behind::default(),
+                    ahead: None,
                 };
                 if let Some(Begin { ends, logical, at }) = begin {
                     let Ok(_copy) = stream.hold_copy().await else { continue };
@@ -94,7 +100,7 @@ pub async fn run(direction: Arc<Direction>, partition: Arc<Partition>) {
                         map.close_at_cluster(ends);
                         map.append(logical, at, Run::OPEN);
                     };
-                    stream.store_map(run).await;
+                    Box::pin(stream.store_map(run)).await;
                 }
                 stream.publish();
                 match stream.pump().await {
@@ -165,7 +171,7 @@ impl Stream {
             let (teed, first, end) = self.partition.with_tee(|t| (t.take(next), t.first(), t.seen_end()));
             let returning = self.return_to_sync(end).await;
             if let Some(item) = teed {
-                gap_since = None;
+                (gap_since, self.ahead) = (None, None);
                 let batches = self.with_followers(item);
                 if let Err(stop) = self.teed(batches).await {
                     return stop;
@@ -200,7 +206,7 @@ impl Stream {
             if first.is_some() {
                 metrics::tee_batches(TeeResult::Gap).increment(1);
             }
-            match self.catch_up().await {
+            match Box::pin(self.catch_up()).await {
                 Ok(true) => empty = EMPTY_WAIT.0,
                 Ok(false) => {
                     let marker = self.partition.marker_expected();
@@ -236,24 +242,20 @@ impl Stream {
             plan_teed(batches, self.cursor, offsets.map(self.direction.from), offsets.map(self.direction.to()))
         };
         match plan {
-            Ok(plan) => self.execute(plan).await,
+            Ok(plan) => Box::pin(self.execute(plan)).await,
             Err(error) => Err(Stop::Diverged(error.to_string())),
         }
     }
 
     /// Fetches the next piece of the log; `false`: nothing there yet.
     async fn catch_up(&mut self) -> Result<bool, Stop> {
-        let tp = &self.partition.tp;
-        let options = FetchOptions {
-            max_wait: Duration::ZERO,
-            max_bytes: FETCH_BYTES,
-            isolation: Isolation::ReadCommitted,
-            ..Default::default()
-        };
         let next = self.cursor.active_next;
-        let from = FetchFrom { tp: tp.clone(), offset: next, max_bytes: FETCH_BYTES, current_leader_epoch: None };
-        let fetched = self.direction.active.fetch(&[from], &options).await;
-        let part = match fetched.map(|mut f| f.remove(tp)) {
+        let piece = match self.ahead.take().filter(|piece| piece.from == next) {
+            Some(piece) => *piece,
+            None => self.read(next).await,
+        };
+        let Piece { fetched, room, .. } = piece;
+        let part = match fetched {
             Ok(Some(part)) => part,
             Ok(None) => return Ok(false),
             Err(error) => {
@@ -284,19 +286,31 @@ impl Stream {
         }
         self.partition.set_state(StreamState::CatchUp);
         self.note_cleaned(&plan.gaps);
+        let ahead = (room.is_some() && plan.active_next < part.last_stable_offset).then(|| self.read(plan.active_next));
         {
             let mut bypass = self.partition.bypass.lock();
             plan.fetched.iter().for_each(|&(id, offset)| bypass.fetched(id, offset, now_ms()));
         }
-        self.execute(plan).await?;
+        let (executed, ahead) = tokio::join!(self.execute(plan), OptionFuture::from(ahead));
+        drop(room);
+        executed?;
+        self.ahead = ahead.filter(Piece::is_filled).map(Box::new);
+        if self.ahead.is_some() {
+            // Goes on at once, whoever else has told of it or not.
+            self.partition.with_tee(|tee| tee.see_end(part.last_stable_offset));
+        }
         Ok(true)
+    }
+
+    fn read(&self, from: i64) -> impl Future<Output = Piece> + use<> {
+        ahead::read(self.direction.clone(), self.partition.tp.clone(), from)
     }
 
     async fn execute(&mut self, plan: Plan) -> Result<(), Stop> {
         if !plan.breaks.is_empty() {
             // A break of the copy before must not get into the map of the next one.
             let _copy = self.hold_copy().await?;
-            self.store_map(|map| apply_breaks(map, &plan.breaks)).await;
+            Box::pin(self.store_map(|map| apply_breaks(map, &plan.breaks))).await;
         }
         self.keep_up(&plan.appends).await;
         let stamped = self.partition.is_stamped();
@@ -311,8 +325,10 @@ impl Stream {
                 self.append_all(run).await?;
             }
         }
-        self.cursor.active_next = plan.active_next;
-        self.publish();
+        if self.cursor.active_next < plan.active_next {
+            self.cursor.active_next = plan.active_next;
+            self.publish();
+        }
         Ok(())
     }
 
@@ -334,7 +350,7 @@ impl Stream {
         loop {
             let stamped = forced || append.stamp == Stamp::Stream;
             let copy = self.hold_copy().await?;
-            let outcome = match self.send(append.bytes(&self.stamp, forced)).await {
+            let outcome = match self.send(append.split(&self.stamp, forced)).await {
                 Ok(answer) => outcome(answer).await,
                 Err(reason) => Err(reason),
             };
@@ -390,12 +406,12 @@ impl Stream {
     }
 
     /// Hands a batch over to the standby's leader of the partition.
-    async fn send(&self, batch: Bytes) -> Result<Answer, String> {
+    async fn send(&self, batch: Split) -> Result<Answer, String> {
         let tp = &self.partition.tp;
         let snapshot = self.direction.standby.snapshot().await.map_err(|e| format!("standby: {e}"))?;
         let leader = snapshot.leader(&tp.topic, tp.partition);
         let leader = leader.map_err(|code| format!("standby: no leader for the partition (Kafka error {code})"))?;
-        self.direction.writer.append(leader, tp, batch).await.ok_or_else(|| STOPPING.into())
+        self.direction.writer.append(leader, tp, batch).ok_or_else(|| STOPPING.into())
     }
 
     /// The standby put the batch elsewhere: its log is not what this stream believed.

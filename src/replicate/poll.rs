@@ -8,8 +8,7 @@ use super::partition::now_ms;
 use super::{Direction, truncation};
 use crate::catalog::Partition;
 use crate::config::TeeMode;
-use crate::model::TopicPartition;
-use crate::upstream::OffsetSpec;
+use crate::upstream::{Cluster, EndsOf, LogEnd, UpstreamError};
 
 /// How late the stream may learn of a record that bypassed the proxy.
 const INTERVAL: Duration = Duration::from_millis(250);
@@ -17,29 +16,50 @@ const INTERVAL: Duration = Duration::from_millis(250);
 /// How late a stream may learn that somebody else changes its copy.
 const STANDBY_INTERVAL: Duration = Duration::from_secs(1);
 
+/// Partitions whose logs' ends are asked for at each look; the questions are kept as long as it is the same ones.
+#[derive(Default)]
+struct Watched {
+    partitions: Vec<Arc<Partition>>,
+    asked: EndsOf,
+}
+
+impl Watched {
+    /// The ends of their logs on a cluster, in the same order.
+    async fn ends(
+        &mut self,
+        cluster: &Cluster,
+        partitions: Vec<Arc<Partition>>,
+    ) -> Result<Vec<Option<LogEnd>>, UpstreamError> {
+        let same = |(a, b): (&Arc<Partition>, &Arc<Partition>)| Arc::ptr_eq(a, b);
+        if partitions.len() != self.partitions.len() || !partitions.iter().zip(&self.partitions).all(same) {
+            self.asked = EndsOf::new(partitions.iter().map(|p| p.tp.clone()).collect());
+            self.partitions = partitions;
+        }
+        cluster.ends_of(&mut self.asked).await
+    }
+}
+
 /// Looks at the ends of the copies: a stream with nothing to append would not notice that somebody else writes there, or
 /// that the copy is gone.
 pub async fn watch_copies(direction: Arc<Direction>) {
     let mut tick = tokio::time::interval(STANDBY_INTERVAL);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut watched = Watched::default();
     loop {
         tick.tick().await;
-        let open = |p: &Arc<Partition>| p.progress().standby_end >= 0;
-        let before: Vec<(Arc<Partition>, i64)> = {
-            let partitions = direction.catalog.copied().into_iter().filter(open);
-            partitions.map(|p| (p.clone(), p.progress().standby_end)).collect()
-        };
-        if before.is_empty() {
+        let mut partitions = direction.catalog.copied();
+        partitions.retain(|p| p.progress().standby_end >= 0);
+        if partitions.is_empty() {
             continue;
         }
-        let tps: Vec<TopicPartition> = before.iter().map(|(p, _)| p.tp.clone()).collect();
-        let Ok(ends) = direction.standby.list_offsets(&tps, OffsetSpec::Latest).await else { continue };
-        for (partition, known) in before {
-            match ends.get(&partition.tp) {
+        let before: Vec<i64> = partitions.iter().map(|p| p.progress().standby_end).collect();
+        let Ok(ends) = watched.ends(&direction.standby, partitions).await else { continue };
+        for ((partition, known), end) in watched.partitions.iter().zip(before).zip(ends) {
+            match end.map(|end| end.offset) {
                 // Below what was there before it was asked: records are gone.
-                Some(Ok(end)) if *end < known => partition.see_standby_end(i64::MAX),
+                Some(end) if end < known => partition.see_standby_end(i64::MAX),
                 // An append of the stream may be under way: it compares again when there is none.
-                Some(Ok(end)) if *end > partition.progress().standby_end => partition.see_standby_end(*end),
+                Some(end) if end > partition.progress().standby_end => partition.see_standby_end(end),
                 _ => {}
             }
         }
@@ -49,29 +69,31 @@ pub async fn watch_copies(direction: Arc<Direction>) {
 pub async fn run(direction: Arc<Direction>) {
     let mut tick = tokio::time::interval(INTERVAL);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut watched = Watched::default();
     loop {
         tick.tick().await;
         let partitions = direction.catalog.copied();
         if partitions.is_empty() {
             continue;
         }
-        let tps: Vec<TopicPartition> = partitions.iter().map(|p| p.tp.clone()).collect();
-        let ends = match direction.active.log_ends(&tps).await {
+        let ends = match watched.ends(&direction.active, partitions).await {
             Ok(ends) => ends,
             Err(error) => {
                 tracing::debug!(%error, "the active cluster's ends were not read");
                 continue;
             }
         };
-        let known = partitions.iter().filter_map(|p| Some((p, *ends.get(&p.tp)?.as_ref().ok()?)));
+        let partitions = &watched.partitions;
+        let known = partitions.iter().zip(&ends).filter_map(|(p, end)| Some((p, (*end)?)));
         truncation::look(&direction, &known.collect::<Vec<_>>()).await;
-        let back = standby_is_back(&direction, &partitions).await;
-        for partition in partitions {
+        let back = standby_is_back(&direction, partitions).await;
+        let now = now_ms();
+        for (partition, end) in partitions.iter().zip(ends) {
             if back && partition.mode() == TeeMode::Sync && !partition.in_sync() {
                 partition.kick(0);
             }
-            if let Some(Ok(end)) = ends.get(&partition.tp) {
-                see(&direction, &partition, end.offset);
+            if let Some(end) = end {
+                see(&direction, partition, end.offset, now);
             }
         }
     }
@@ -83,11 +105,14 @@ async fn standby_is_back(direction: &Direction, partitions: &[Arc<Partition>]) -
     waiting && direction.standby.reachable(INTERVAL).await
 }
 
-fn see(direction: &Direction, partition: &Partition, end: i64) {
-    partition.bypass.lock().settle(partition.progress().replicated, now_ms());
-    partition.advance(|p| p.active_end = p.active_end.max(end));
+fn see(direction: &Direction, partition: &Partition, end: i64, now_ms: i64) {
+    let progress = partition.progress();
+    partition.bypass.lock().settle(progress.replicated, now_ms);
+    if progress.active_end < end {
+        partition.advance(|p| p.active_end = p.active_end.max(end));
+    }
     partition.expose(partition.offsets.read().map(direction.from).position_out(end));
-    if partition.progress().replicated < end {
+    if progress.replicated < end {
         partition.kick(end);
     }
 }

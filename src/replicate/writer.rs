@@ -1,21 +1,28 @@
 //! Produce requests to the standby, shared by the streams whose partitions the same broker leads. What a stream has handed
 //! over goes out in that order, on one connection, one batch per partition and request.
 
-use std::collections::{HashMap, HashSet};
+mod line;
+
+use std::collections::HashMap;
 use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
 use ::metrics::Counter;
-use bytes::Bytes;
+use futures_util::FutureExt;
+use futures_util::stream::{FuturesUnordered, StreamExt};
 use parking_lot::Mutex;
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use line::Line;
+
 use crate::admin::metrics;
 use crate::model::TopicPartition;
+use crate::records::Split;
 use crate::upstream::{Cluster, ProducedPartition, UpstreamError};
 
 /// Bytes put into one request before it is sent, one batch more at most.
@@ -27,26 +34,50 @@ const EAGER: usize = 4;
 const LINGER: Duration = Duration::from_millis(1);
 /// Bytes under way to one broker, one request more at most.
 const BYTES_IN_FLIGHT: usize = 16 << 20;
-/// What bytes in flight are counted in.
-const UNIT: usize = 4 << 10;
 /// What the standby's broker gets to collect its acknowledgements.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// Streams that may wait for one broker; more wait in line.
-const QUEUE: usize = 1024;
 
 /// What became of one append.
 pub type Outcome = Result<ProducedPartition, Arc<UpstreamError>>;
 
 struct Job {
-    tp: TopicPartition,
-    batch: Bytes,
+    batch: Split,
     done: oneshot::Sender<Outcome>,
+}
+
+/// What streams have handed over for one broker. They bound it: each waits for what it has handed over before it takes more.
+struct Lane {
+    /// `None`: the writer has stopped.
+    line: Mutex<Option<Line<Job>>>,
+    filled: Notify,
+}
+
+impl Lane {
+    fn open() -> Arc<Lane> {
+        Arc::new(Lane { line: Mutex::new(Some(Line::default())), filled: Notify::new() })
+    }
+
+    /// Waits until there is something to send, and a moment longer if that helps.
+    async fn gathered(&self, under_way: usize) {
+        while self.line.lock().as_ref().is_none_or(Line::is_empty) {
+            self.filled.notified().await;
+        }
+        if under_way >= EAGER && self.line.lock().as_ref().is_some_and(Line::wants_company) {
+            tokio::time::sleep(LINGER).await;
+        }
+    }
+
+    /// One batch of each partition whose turn it is.
+    fn take(&self) -> Vec<(TopicPartition, Job)> {
+        let mut line = self.line.lock();
+        line.as_mut().map(|line| line.take(REQUEST_BYTES, |job| job.batch.len())).unwrap_or_default()
+    }
 }
 
 pub struct Writer {
     standby: Cluster,
     appended: Counter,
-    lanes: Mutex<HashMap<i32, mpsc::Sender<Job>>>,
+    lanes: Mutex<HashMap<i32, Arc<Lane>>>,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -59,94 +90,85 @@ impl Writer {
 
     /// Hands one batch over to be appended through the partition's leader: in the order of these calls. The answer comes by
     /// the channel; it closes when the writer has stopped. `None`: it has.
-    pub async fn append(&self, leader: i32, tp: &TopicPartition, batch: Bytes) -> Option<oneshot::Receiver<Outcome>> {
+    pub fn append(&self, leader: i32, tp: &TopicPartition, batch: Split) -> Option<oneshot::Receiver<Outcome>> {
         let (done, outcome) = oneshot::channel();
         let lane = self.lane(leader);
-        lane.send(Job { tp: tp.clone(), batch, done }).await.ok()?;
+        lane.line.lock().as_mut()?.push(tp, Job { batch, done });
+        lane.filled.notify_one();
         Some(outcome)
     }
 
-    fn lane(&self, leader: i32) -> mpsc::Sender<Job> {
+    fn lane(&self, leader: i32) -> Arc<Lane> {
         let mut lanes = self.lanes.lock();
         let open = lanes.entry(leader).or_insert_with(|| {
-            let (tx, rx) = mpsc::channel(QUEUE);
-            let (standby, stop, tasks) = (self.standby.clone(), self.stop.clone(), self.tasks.clone());
-            let appended = self.appended.clone();
-            self.tasks.spawn(async move {
-                tokio::select! {
-                    () = run(standby, leader, rx, tasks, appended) => {}
-                    () = stop.cancelled() => {}
-                }
-            });
-            tx
+            let lane = Lane::open();
+            let to = To { standby: self.standby.clone(), leader, appended: self.appended.clone() };
+            self.tasks.spawn(run(to, lane.clone(), self.stop.clone()));
+            lane
         });
         open.clone()
     }
 }
 
-async fn run(standby: Cluster, leader: i32, mut jobs: mpsc::Receiver<Job>, tasks: TaskTracker, appended: Counter) {
-    let slots = Arc::new(Semaphore::new(IN_FLIGHT));
-    let room = Arc::new(Semaphore::new(BYTES_IN_FLIGHT / UNIT));
-    let mut next = None;
-    loop {
-        // Both the pause and the permit come before the collecting: what arrives meanwhile shares the request.
-        let first = match next.take() {
-            Some(job) => job,
-            None => {
-                let Some(job) = jobs.recv().await else { return };
-                if slots.available_permits() <= IN_FLIGHT - EAGER {
-                    tokio::time::sleep(LINGER).await;
-                }
-                job
-            }
-        };
-        let Ok(slot) = slots.clone().acquire_owned().await else { return };
-        let mut size = first.batch.len();
-        let mut named = HashSet::from([first.tp.clone()]);
-        let mut request = vec![first];
-        while size < REQUEST_BYTES {
-            let Ok(job) = jobs.try_recv() else { break };
-            if !named.insert(job.tp.clone()) {
-                // Brokers take one batch per partition and request.
-                next = Some(job);
-                break;
-            }
-            size += job.batch.len();
-            request.push(job);
-        }
-        let units = (size / UNIT).clamp(1, BYTES_IN_FLIGHT / UNIT) as u32;
-        let Ok(bytes) = room.clone().acquire_many_owned(units).await else { return };
-        let (standby, appended) = (standby.clone(), appended.clone());
-        let mut sent = Box::pin(async move {
-            send(&standby, leader, request, &appended).await;
-            drop((slot, bytes));
-        });
-        // Requests reach the broker in the order in which they are first polled.
-        let polled = poll_fn(|context| Poll::Ready(sent.as_mut().poll(context))).await;
-        if polled.is_pending() {
-            // Tracked and not cancelled: once the streams have stopped nothing of theirs may land on the standby any more.
-            tasks.spawn(sent);
-        }
-    }
+/// Whom a lane is for.
+struct To {
+    standby: Cluster,
+    leader: i32,
+    appended: Counter,
 }
 
-async fn send(standby: &Cluster, leader: i32, request: Vec<Job>, appended: &Counter) {
-    let batches = request.iter().map(|j| (j.tp.clone(), j.batch.clone())).collect();
-    match standby.produce(leader, batches, -1, TIMEOUT).await {
+async fn run(to: To, lane: Arc<Lane>, stop: CancellationToken) {
+    let mut under_way = FuturesUnordered::new();
+    let mut bytes = 0;
+    let mut stopped = pin!(stop.cancelled());
+    loop {
+        let requests = under_way.len();
+        let full = requests >= IN_FLIGHT || bytes >= BYTES_IN_FLIGHT;
+        tokio::select! {
+            biased;
+            () = &mut stopped => break,
+            Some(size) = under_way.next() => bytes -= size,
+            () = lane.gathered(requests), if !full => {
+                let request = lane.take();
+                let size: usize = request.iter().map(|(_, job)| job.batch.len()).sum();
+                let mut sent = Box::pin(send(&to, request).map(move |()| size));
+                // Requests reach the broker in the order in which they are first polled.
+                let polled = poll_fn(|context| Poll::Ready(sent.as_mut().poll(context))).await;
+                if polled.is_pending() {
+                    bytes += size;
+                    under_way.push(sent);
+                }
+            }
+        }
+    }
+    // Nobody is to wait for what will not be sent any more.
+    *lane.line.lock() = None;
+    // Awaited, not cancelled: once the streams have stopped nothing of theirs may land on the standby any more.
+    while under_way.next().await.is_some() {}
+}
+
+async fn send(to: &To, request: Vec<(TopicPartition, Job)>) {
+    let mut waiting = Vec::with_capacity(request.len());
+    let mut batches = Vec::with_capacity(request.len());
+    for (tp, Job { batch, done }) in request {
+        waiting.push((tp.clone(), batch.len(), done));
+        batches.push((tp, batch));
+    }
+    match to.standby.produce(to.leader, batches, -1, TIMEOUT).await {
         Ok(mut produced) => {
-            for job in request {
-                if let Some(outcome) = produced.remove(&job.tp) {
+            for (tp, size, done) in waiting {
+                if let Some(outcome) = produced.remove(&tp) {
                     if outcome.error == 0 {
-                        appended.increment(job.batch.len() as u64);
+                        to.appended.increment(size as u64);
                     }
-                    let _ = job.done.send(Ok(outcome));
+                    let _ = done.send(Ok(outcome));
                 }
             }
         }
         Err(error) => {
             let error = Arc::new(error);
-            for job in request {
-                let _ = job.done.send(Err(error.clone()));
+            for (_, _, done) in waiting {
+                let _ = done.send(Err(error.clone()));
             }
         }
     }

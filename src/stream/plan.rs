@@ -6,8 +6,8 @@ use bytes::Bytes;
 use super::{Seen, is_client_id};
 use crate::offsets::{OffsetMap, Run};
 use crate::records::{
-    AbortedFilter, Batch, BatchError, BatchHeader, DenseError, Fix, Piece, RecordError, Stamp as Producer, Verdict,
-    as_sent, restamp, split_dense,
+    AbortedFilter, Batch, BatchError, BatchHeader, DenseError, Fix, Piece, RecordError, Split, Stamp as Producer,
+    Verdict, restamp, restamped, sent, split_dense,
 };
 
 /// The producer identity and sequence that a stream stamps with.
@@ -55,12 +55,12 @@ pub struct Append {
 }
 
 impl Append {
-    /// The bytes to send. A batch under the client's id goes as it is; `forced` stamps that one as well (the standby
-    /// does not know the sequence before it: compaction or retention took the batches in between).
-    pub fn bytes(&self, state: &StampState, forced: bool) -> Bytes {
+    /// What to send. A batch under the client's id goes as it is; `forced` stamps that one as well (the standby does not know
+    /// the sequence before it: compaction or retention took the batches in between).
+    pub fn split(&self, state: &StampState, forced: bool) -> Split {
         match self.stamp {
-            Stamp::Client if !forced => as_sent(&self.batch),
-            _ => restamp(&self.batch, state.producer()),
+            Stamp::Client if !forced => sent(&self.batch),
+            _ => restamped(&self.batch, state.producer()),
         }
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use kafka_protocol::messages::{ApiVersionsResponse, FindCoordinatorRequest, MetadataRequest};
-use kafka_protocol::protocol::{Message, Request, StrBytes, VersionRange};
+use kafka_protocol::protocol::{Message, StrBytes, VersionRange};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
@@ -145,43 +145,6 @@ impl Cluster {
         self.timeout
     }
 
-    /// Sends one request to its target and waits for the reply, connecting first where needed, all within `timeout`.
-    /// One attempt: an error code inside the reply is the caller's to judge.
-    pub async fn call<R: Request>(
-        &self,
-        target: Target<'_>,
-        lane: Lane,
-        req: &R,
-        timeout: Duration,
-    ) -> Result<R::Response, UpstreamError> {
-        self.call_within(target, lane, req, R::VERSIONS, timeout).await
-    }
-
-    /// As [`Cluster::call`], for a request whose content fits only some versions.
-    pub async fn call_within<R: Request>(
-        &self,
-        target: Target<'_>,
-        lane: Lane,
-        req: &R,
-        versions: VersionRange,
-        timeout: Duration,
-    ) -> Result<R::Response, UpstreamError> {
-        let deadline = Instant::now() + timeout;
-        let result = match self.connection(target, lane, deadline).await {
-            Ok(conn) => conn.call(req, versions, deadline.saturating_duration_since(Instant::now())).await,
-            Err(e) => Err(e),
-        };
-        if let Err(e) = &result
-            && matches!(e.kind(), Kind::Unreachable(_) | Kind::Timeout(_) | Kind::Closed(_))
-        {
-            self.mark_stale();
-            if let Target::Coordinator(group) = target {
-                self.forget_coordinator(group);
-            }
-        }
-        result
-    }
-
     /// The cached metadata; read first if there is none yet or the cached one has proved stale.
     pub async fn snapshot(&self) -> Result<Arc<Snapshot>, UpstreamError> {
         self.snapshot_by(Instant::now() + self.timeout).await
@@ -245,15 +208,19 @@ impl Cluster {
     pub(super) async fn snapshot_by(&self, deadline: Instant) -> Result<Arc<Snapshot>, UpstreamError> {
         match self.inner.snapshot.load_full() {
             Some(snapshot) if !self.inner.stale.load(Ordering::Acquire) => Ok(snapshot),
-            Some(_) => {
-                let last = tokio::time::timeout_at(deadline, self.inner.refreshed.lock()).await.ok().and_then(|r| r.at);
-                if let Some(last) = last {
-                    tokio::time::sleep_until(deadline.min(last + STALE_REFRESH_GAP)).await;
-                }
-                self.refresh_by(deadline).await
-            }
-            None => self.refresh_by(deadline).await,
+            // Boxed: thousands of tasks that ask have no room for what is needed so rarely.
+            known => Box::pin(self.look_again(known.is_some(), deadline)).await,
         }
+    }
+
+    async fn look_again(&self, known: bool, deadline: Instant) -> Result<Arc<Snapshot>, UpstreamError> {
+        if known {
+            let last = tokio::time::timeout_at(deadline, self.inner.refreshed.lock()).await.ok().and_then(|r| r.at);
+            if let Some(last) = last {
+                tokio::time::sleep_until(deadline.min(last + STALE_REFRESH_GAP)).await;
+            }
+        }
+        self.refresh_by(deadline).await
     }
 
     pub(super) async fn refresh_by(&self, deadline: Instant) -> Result<Arc<Snapshot>, UpstreamError> {
@@ -283,6 +250,8 @@ impl Cluster {
                 return Err(error);
             }
         };
+        // What was prepared for one that says the same holds on.
+        let snapshot = inner.snapshot.load_full().filter(|known| **known == *snapshot).unwrap_or(snapshot);
         inner.snapshot.store(Some(snapshot.clone()));
         inner.pool.retain(|node| match node {
             Node::Broker(id) => snapshot.broker(id).map(Broker::address),
@@ -308,7 +277,7 @@ impl Cluster {
         Ok(Arc::new(snapshot))
     }
 
-    async fn connection(
+    pub(super) async fn connection(
         &self,
         target: Target<'_>,
         lane: Lane,

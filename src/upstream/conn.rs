@@ -9,7 +9,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::{Duration, Instant};
 
-use bytes::{Bytes, BytesMut};
+use ::metrics::Histogram;
+use bytes::{Buf, Bytes, BytesMut};
 use kafka_protocol::messages::{ApiVersionsRequest, ApiVersionsResponse};
 use kafka_protocol::protocol::{Message, Request, StrBytes, VersionRange};
 use parking_lot::Mutex;
@@ -20,7 +21,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::AbortHandle;
 
 use super::error::{Kind, Place, UpstreamError, code};
-use super::reply::{self, ReplyError};
+use super::parts::Parts;
+use super::reply::{self, Head, ReplyError};
 use crate::admin::metrics::{self, Counted, Direction, Side};
 use crate::wire::frame::next_frame;
 
@@ -53,11 +55,12 @@ pub(super) struct Connection {
     task: AbortHandle,
     api_versions: ApiVersionsResponse,
     ranges: HashMap<i16, VersionRange>,
+    timings: Mutex<Vec<(i16, Histogram)>>,
 }
 
 /// A request on its way to the socket.
 struct Job {
-    frame: Bytes,
+    frame: Parts,
     waiter: Waiter,
 }
 
@@ -143,6 +146,7 @@ impl Connection {
             task: task.abort_handle(),
             api_versions: ApiVersionsResponse::default(),
             ranges: HashMap::new(),
+            timings: Mutex::default(),
         }
     }
 
@@ -160,28 +164,40 @@ impl Connection {
         self.shared.failure().is_none() && !self.jobs.is_closed()
     }
 
-    /// Sends a request at the highest version that broker, codec and `within` share, and waits for its reply.
+    /// Sends a request, which `encode` writes, at the highest version that broker, codec and `within` share, and waits for its
+    /// reply, of which `read` reads the body in that version.
     ///
     /// Requests go out in the order in which these futures are first polled, unless more than `MAX_IN_FLIGHT` are under
     /// way. A call that is dropped leaves the
     /// connection usable. A call that times out ends it: the broker serves a connection in order, so whatever follows
     /// would wait for the same reply.
+    pub async fn call_by<R: Request, T>(
+        &self,
+        within: VersionRange,
+        timeout: Duration,
+        encode: impl FnOnce(Head<'_>) -> Result<Parts, ReplyError>,
+        read: impl FnOnce(i16, Bytes) -> Result<T, ReplyError>,
+    ) -> Result<T, UpstreamError> {
+        let what = api_name::<R>();
+        let fail = |kind| UpstreamError::new(what, &self.place, kind);
+        let version = self.pick::<R>(within).map_err(fail)?;
+        let started = Instant::now();
+        let frame = self.exchange::<R>(version, timeout, encode).await.map_err(fail)?;
+        self.timing(R::KEY, what).record(started.elapsed());
+        reply::body::<R>(frame, version).and_then(|body| read(version, body)).map_err(|e| {
+            self.poison(&format!("{what}: {e}"));
+            fail(protocol(&e))
+        })
+    }
+
+    /// As [`Connection::call_by`], for a request that the codec writes and a reply that it reads.
     pub async fn call<R: Request>(
         &self,
         req: &R,
         within: VersionRange,
         timeout: Duration,
     ) -> Result<R::Response, UpstreamError> {
-        let what = api_name::<R>();
-        let fail = |kind| UpstreamError::new(what, &self.place, kind);
-        let version = self.pick::<R>(within).map_err(fail)?;
-        let started = Instant::now();
-        let frame = self.exchange(req, version, timeout).await.map_err(fail)?;
-        metrics::upstream_seconds(&self.place.cluster, what).record(started.elapsed());
-        reply::decode::<R>(frame, version).map_err(|e| {
-            self.poison(&format!("{what}: {e}"));
-            fail(protocol(&e))
-        })
+        self.call_by::<R, _>(within, timeout, |head| head.encode(req), reply::read::<R>).await
     }
 
     fn pick<R: Request>(&self, within: VersionRange) -> Result<i16, Kind> {
@@ -196,10 +212,28 @@ impl Connection {
         Ok(common.max)
     }
 
+    /// Where the time that the broker took is counted; to look it up each time costs more than to count.
+    fn timing(&self, key: i16, what: &'static str) -> Histogram {
+        let mut timings = self.timings.lock();
+        if let Some((_, timing)) = timings.iter().find(|(known, _)| *known == key) {
+            return timing.clone();
+        }
+        let timing = metrics::upstream_seconds(&self.place.cluster, what);
+        timings.push((key, timing.clone()));
+        timing
+    }
+
     /// One request, one reply frame. `Unreachable` if the request never reached the socket.
-    async fn exchange<R: Request>(&self, req: &R, version: i16, timeout: Duration) -> Result<Bytes, Kind> {
+    async fn exchange<R: Request>(
+        &self,
+        version: i16,
+        timeout: Duration,
+        encode: impl FnOnce(Head<'_>) -> Result<Parts, ReplyError>,
+    ) -> Result<Bytes, Kind> {
         let correlation_id = self.next_correlation_id.fetch_add(1, Ordering::Relaxed);
-        let frame = reply::encode(req, version, correlation_id, &self.client_id).map_err(|e| protocol(&e))?;
+        let header_version = R::header_version(version);
+        let head = Head { key: R::KEY, version, header_version, correlation_id, client_id: &self.client_id };
+        let frame = encode(head).map_err(|e| protocol(&e))?;
         let (sender, receiver) = oneshot::channel();
         let wait = async {
             // Without a wait where possible: tokio may put off a wait that is over already, and the order would be lost.
@@ -237,7 +271,7 @@ impl Connection {
             .with_client_software_name(StrBytes::from_static_str(SOFTWARE_NAME))
             .with_client_software_version(StrBytes::from_static_str(env!("CARGO_PKG_VERSION")));
         let highest = ApiVersionsRequest::VERSIONS.max;
-        let frame = self.exchange(&req, highest, timeout).await?;
+        let frame = self.exchange::<ApiVersionsRequest>(highest, timeout, |head| head.encode(&req)).await?;
         let refused = frame.get(4..6) == Some(&code::UNSUPPORTED_VERSION.to_be_bytes()[..]);
         if !refused {
             return accept_versions(frame, highest);
@@ -246,7 +280,8 @@ impl Connection {
         let theirs = version_ranges(&answer).get(&ApiVersionsRequest::KEY).map_or(0, |range| range.max);
         let version = theirs.clamp(0, highest - 1);
         let req = if version < 3 { ApiVersionsRequest::default() } else { req };
-        accept_versions(self.exchange(&req, version, timeout).await?, version)
+        let frame = self.exchange::<ApiVersionsRequest>(version, timeout, |head| head.encode(&req)).await?;
+        accept_versions(frame, version)
     }
 }
 
@@ -303,15 +338,15 @@ async fn write_requests(
     queue: &mut mpsc::UnboundedReceiver<Job>,
     shared: &Shared,
 ) -> String {
-    while let Some(Job { frame, waiter }) = queue.recv().await {
+    while let Some(Job { mut frame, waiter }) = queue.recv().await {
         if waiter.reply.is_closed() {
             continue; // given up before it was sent: nobody would read the answer
         }
         if !shared.expect(waiter) {
             break;
         }
-        metrics::bytes(Direction::ClusterOut).increment(frame.len() as u64);
-        if let Err(e) = socket.write_all(&frame).await {
+        metrics::bytes(Direction::ClusterOut).increment(frame.remaining() as u64);
+        if let Err(e) = socket.write_all_buf(&mut frame).await {
             return format!("write: {e}");
         }
     }

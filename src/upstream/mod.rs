@@ -4,11 +4,13 @@
 //! [`Lane`], and never waits longer than the deadline of the call. `ops` has the typed helpers, which retry moved leaders
 //! and coordinators; [`Cluster::call`] itself makes one attempt.
 
+mod call;
 mod cluster;
 mod conn;
 mod error;
 mod metadata;
 mod ops;
+mod parts;
 mod pool;
 mod reach;
 mod reply;
@@ -23,6 +25,7 @@ mod tests;
 pub use cluster::{ClientOptions, Cluster, Lane, Target};
 pub use error::{KafkaError, Kind, UpstreamError, code};
 pub use metadata::{Broker, Partition, Snapshot, Topic};
+pub use ops::ends::EndsOf;
 pub use ops::fetch::{FetchFrom, FetchOptions, FetchedPartition, Isolation};
 pub use ops::groups::{Committed, DescribedGroup, GroupMember, GroupProtocol, ListedGroup};
 pub use ops::log::{ActiveProducer, EpochEnd, LogEnd, OffsetSpec, PerPartition};

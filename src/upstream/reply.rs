@@ -1,14 +1,12 @@
 //! Frames of the upstream side: a request into bytes, bytes into a checked reply.
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{Buf, Bytes};
 use kafka_protocol::messages::RequestHeader;
 use kafka_protocol::protocol::{Decodable, Encodable, Request, StrBytes};
 
+use super::parts::Parts;
 use crate::wire::guard::{self, GuardError};
 use crate::wire::header::{self, HeaderError};
-
-/// Bytes of a frame's length prefix.
-const LENGTH_PREFIX: usize = 4;
 
 /// How a reply (or a request of ours) breaks the protocol.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -33,43 +31,66 @@ pub(super) fn check_correlation(frame: &Bytes, want: i32) -> Result<(), ReplyErr
     if got == want { Ok(()) } else { Err(ReplyError::Correlation { want, got }) }
 }
 
-/// One request as a frame with its length prefix.
-pub(super) fn encode<R: Request>(
-    req: &R,
-    version: i16,
-    correlation_id: i32,
-    client_id: &StrBytes,
-) -> Result<Bytes, ReplyError> {
-    let head = RequestHeader::default()
-        .with_request_api_key(R::KEY)
-        .with_request_api_version(version)
-        .with_correlation_id(correlation_id)
-        .with_client_id(Some(client_id.clone()));
-    let header_version = R::header_version(version);
-    let refused = |e: &dyn std::fmt::Display| ReplyError::Encode(e.to_string());
-    let size = head.compute_size(header_version).and_then(|h| Ok(h + req.compute_size(version)?));
-    let size = size.map_err(|e| refused(&e))?;
-    let length = i32::try_from(size).map_err(|e| refused(&e))?;
-    let mut buf = BytesMut::with_capacity(LENGTH_PREFIX + size);
-    buf.put_i32(length);
-    head.encode(&mut buf, header_version).map_err(|e| refused(&e))?;
-    req.encode(&mut buf, version).map_err(|e| refused(&e))?;
-    Ok(buf.freeze())
+/// What stands in front of a request's body.
+pub(super) struct Head<'a> {
+    pub key: i16,
+    pub version: i16,
+    pub header_version: i16,
+    pub correlation_id: i32,
+    pub client_id: &'a StrBytes,
 }
 
-/// Decodes a reply frame (correlation id included, already checked). Records and strings share the frame's memory.
-///
-/// The guard comes first: the codec hands array counts unchecked to the allocator.
-pub(super) fn decode<R: Request>(mut frame: Bytes, version: i16) -> Result<R::Response, ReplyError> {
+impl Head<'_> {
+    /// The whole frame; `body` writes the request in the version that it is given, `small` bytes of it not shared.
+    pub fn frame(self, small: usize, body: impl FnOnce(i16, &mut Parts)) -> Result<Parts, ReplyError> {
+        let head = RequestHeader::default()
+            .with_request_api_key(self.key)
+            .with_request_api_version(self.version)
+            .with_correlation_id(self.correlation_id)
+            .with_client_id(Some(self.client_id.clone()));
+        let refused = |e: &dyn std::fmt::Display| ReplyError::Encode(e.to_string());
+        let size = head.compute_size(self.header_version).map_err(|e| refused(&e))?;
+        let mut frame = Parts::with_capacity(size + small);
+        head.encode(frame.put(), self.header_version).map_err(|e| refused(&e))?;
+        body(self.version, &mut frame);
+        frame.finish().ok_or_else(|| refused(&"it is too long"))
+    }
+
+    /// The frame of a request that the codec writes.
+    pub fn encode<R: Request>(self, req: &R) -> Result<Parts, ReplyError> {
+        let refused = |e: &dyn std::fmt::Display| ReplyError::Encode(e.to_string());
+        let size = req.compute_size(self.version).map_err(|e| refused(&e))?;
+        let mut written = Ok(());
+        let frame = self.frame(size, |version, to| written = req.encode(to.put(), version))?;
+        written.map_err(|e| refused(&e))?;
+        Ok(frame)
+    }
+}
+
+/// The body of a reply frame (correlation id included, already checked).
+pub(super) fn body<R: Request>(mut frame: Bytes, version: i16) -> Result<Bytes, ReplyError> {
     let body = header::response_body_offset(R::KEY, version, &frame)?;
     frame.advance(body.min(frame.len()));
-    guard::check(guard::Kind::Response, R::KEY, version, &frame)?;
-    let reply = R::Response::decode(&mut frame, version).map_err(|e| ReplyError::Decode(e.to_string()))?;
-    if frame.has_remaining() { Err(ReplyError::Trailing(frame.remaining())) } else { Ok(reply) }
+    Ok(frame)
+}
+
+/// Decodes a reply's body. Records and strings share its memory.
+///
+/// The guard comes first: the codec hands array counts unchecked to the allocator.
+pub(super) fn read<R: Request>(version: i16, mut body: Bytes) -> Result<R::Response, ReplyError> {
+    guard::check(guard::Kind::Response, R::KEY, version, &body)?;
+    let reply = R::Response::decode(&mut body, version).map_err(|e| ReplyError::Decode(e.to_string()))?;
+    if body.has_remaining() { Err(ReplyError::Trailing(body.remaining())) } else { Ok(reply) }
+}
+
+/// Decodes a reply frame.
+pub(super) fn decode<R: Request>(frame: Bytes, version: i16) -> Result<R::Response, ReplyError> {
+    read::<R>(version, body::<R>(frame, version)?)
 }
 
 #[cfg(test)]
 mod tests {
+    use bytes::{BufMut, BytesMut};
     use kafka_protocol::messages::{HeartbeatRequest, HeartbeatResponse};
 
     use super::*;

@@ -112,12 +112,12 @@ async fn batches_come_back_as_they_were_sent() {
     let tps: Vec<_> = (0..3).map(|p| TopicPartition::new("bytes", p)).collect();
     let leader = cluster.topics().await.unwrap().leader("bytes", 0).unwrap();
     let sent = batch(7, 4_000_000_000_000_000_000, 0, false);
-    let first = cluster.produce(leader, vec![(tps[0].clone(), sent.clone())], -1, TIMEOUT).await.unwrap();
+    let first = cluster.produce(leader, vec![(tps[0].clone(), sent.clone().into())], -1, TIMEOUT).await.unwrap();
     assert_eq!((first[&tps[0]].error, first[&tps[0]].base_offset, first[&tps[0]].log_append_time), (0, 0, -1));
     let again = cluster.produce_one(&tps[0], sent.clone()).await.unwrap();
     assert_eq!((again.base_offset, again.log_append_time), (0, 1_700_000_000_000), "a duplicate, and told so");
     let gap = batch(1, 4_000_000_000_000_000_000, 99, false);
-    let gap = cluster.produce(leader, vec![(tps[0].clone(), gap)], -1, TIMEOUT).await.unwrap();
+    let gap = cluster.produce(leader, vec![(tps[0].clone(), gap.into())], -1, TIMEOUT).await.unwrap();
     assert_eq!(gap[&tps[0]].error, 45);
     cluster.produce_one(&tps[1], batch(3, -1, -1, false)).await.unwrap();
 
@@ -152,7 +152,7 @@ async fn pipelined_batches_keep_their_order() {
     let tp = TopicPartition::new("pipeline", 0);
     let leader = cluster.topics().await.unwrap().leader("pipeline", 0).unwrap();
     let send = |n: i32| {
-        let batches = vec![(tp.clone(), batch(2, 4_000_000_000_000_000_001, n * 2, false))];
+        let batches = vec![(tp.clone(), batch(2, 4_000_000_000_000_000_001, n * 2, false).into())];
         cluster.produce(leader, batches, -1, TIMEOUT)
     };
     send(0).await.unwrap();

@@ -68,7 +68,7 @@ impl Pair {
             }
             apply_breaks(partition.offsets.write().map_mut(WEST), &plan.breaks);
             for append in plan.appends {
-                let sent = edit(append.logical, append.bytes(&stamp, true));
+                let sent = edit(append.logical, append.split(&stamp, true).join());
                 let stored = self.west.produce_one(tp, sent).await.unwrap();
                 assert_eq!(stored.base_offset, append.standby_base);
                 cursor.standby_end = append.standby_base + append.count;

@@ -218,11 +218,10 @@ impl Drive<'_> {
 /// Why a partition is not ready for a switchover. A stream that is only a little behind gets a moment.
 async fn unfit(partition: &Arc<Partition>, limit: u64) -> Option<String> {
     const MOMENT: Duration = Duration::from_secs(2);
-    let mut progress = partition.subscribe();
     let level = |p: &crate::catalog::Progress| {
         p.replicated >= 0 && u64::try_from(p.active_end - p.replicated).unwrap_or(0) <= limit
     };
-    let _ = tokio::time::timeout(MOMENT, progress.wait_for(level)).await;
+    let _ = tokio::time::timeout(MOMENT, partition.progressed(level)).await;
     let now = partition.progress();
     match partition.state() {
         StreamState::Diverged(reason) => Some(format!("the copy has diverged: {reason}")),

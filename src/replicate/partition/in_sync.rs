@@ -39,7 +39,7 @@ impl Stream {
             Some(goal) if next < goal => return true,
             Some(_) => {
                 self.back = Return::default();
-                self.store_in_sync().await;
+                Box::pin(self.store_in_sync()).await;
                 return false;
             }
             None if self.partition.in_sync() => return false,
@@ -50,7 +50,7 @@ impl Stream {
             return true;
         }
         let reached = |(goal, since): (i64, Instant)| next >= goal && since.elapsed() <= CAUGHT_UP;
-        if (next >= end || self.back.mark.is_some_and(reached)) && self.standby_answers().await {
+        if (next >= end || self.back.mark.is_some_and(reached)) && Box::pin(self.standby_answers()).await {
             self.partition.set_in_sync(true);
             self.back.entering = Some(self.partition.with_tee(|t| t.seen_end()));
         } else if self.back.mark.is_none_or(|(goal, _)| next >= goal) {

@@ -61,6 +61,10 @@ impl Stream {
         if !clients || self.partition.is_stamped() || since.elapsed() < PATIENCE {
             return;
         }
+        Box::pin(self.go_over()).await;
+    }
+
+    async fn go_over(&self) {
         let tp = &self.partition.tp;
         let key = Key::Stamped { topic: tp.topic.to_string(), partition: tp.partition };
         let store = &self.direction.store;
@@ -89,7 +93,7 @@ impl Stream {
                 trouble = Some(stop);
                 break;
             }
-            match self.send(append.bytes(&self.stamp, true)).await {
+            match self.send(append.split(&self.stamp, true)).await {
                 Ok(answer) => under_way.push_back((append, answer)),
                 Err(reason) => {
                     trouble = Some(Stop::Reopen(reason));

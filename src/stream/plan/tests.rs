@@ -59,11 +59,11 @@ fn client_ids_keep_their_bytes_and_all_else_is_stamped() {
     let stamps: Vec<_> = plan.appends.iter().map(|a| a.stamp).collect();
     assert_eq!(stamps, [Stamp::Client, Stamp::Stream, Stamp::Stream]);
     let state = StampState { producer_id: 99, epoch: 0, next_sequence: i32::MAX };
-    let kept = Batch::new(plan.appends[0].bytes(&state, false)).unwrap();
+    let kept = Batch::new(plan.appends[0].split(&state, false).join()).unwrap();
     assert_eq!((kept.header().crc, kept.header().base_offset), (client.header().crc, 0));
     assert_eq!(plan.appends[0].seen.map(|(_, s)| (s.first_sequence, s.logical)), Some((5, 0)));
     for (append, forced) in [(&plan.appends[0], true), (&plan.appends[1], false), (&plan.appends[2], false)] {
-        let stamped = Batch::new(append.bytes(&state, forced)).unwrap();
+        let stamped = Batch::new(append.split(&state, forced).join()).unwrap();
         assert!(crc_ok(&stamped));
         assert_eq!((stamped.header().producer_id, stamped.header().base_sequence), (99, i32::MAX));
     }
@@ -86,7 +86,7 @@ fn append_times_are_written_out_and_the_batch_stays_its_clients() {
     assert_eq!(plan.appends[0].seen.map(|(i, s)| (i, s.first_sequence, s.logical_end)), Some((id, 7, 2)));
     let state = StampState { producer_id: 99, epoch: 0, next_sequence: 0 };
     for (append, producer) in plan.appends.iter().zip([(id, 7), (99, 0)]) {
-        let sent = Batch::new(append.bytes(&state, false)).unwrap();
+        let sent = Batch::new(append.split(&state, false).join()).unwrap();
         assert!(crc_ok(&sent) && !sent.header().log_append_time());
         assert_eq!((sent.header().producer_id, sent.header().base_sequence), producer);
         assert_eq!((sent.header().base_timestamp, sent.header().max_timestamp), (5_000, 5_000));
@@ -142,5 +142,5 @@ fn teed_and_fetched_batches_are_planned_alike() {
     };
     assert_eq!(key(&teed.appends), key(&fetched.appends));
     let state = StampState { producer_id: 1, epoch: 0, next_sequence: 0 };
-    assert_eq!(teed.appends[0].bytes(&state, false), fetched.appends[0].bytes(&state, false));
+    assert_eq!(teed.appends[0].split(&state, false).join(), fetched.appends[0].split(&state, false).join());
 }

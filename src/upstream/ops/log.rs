@@ -98,19 +98,7 @@ impl Cluster {
         partitions: &[TopicPartition],
         spec: OffsetSpec,
     ) -> Result<PerPartition<LogEnd>, UpstreamError> {
-        let build = |items: &[(TopicPartition, ())]| {
-            let topics = group_by_topic(items.iter().map(|(tp, ())| (tp, ())));
-            let topics = topics.into_iter().map(|(topic, partitions)| {
-                let partitions = partitions.into_iter().map(|(partition, ())| {
-                    ListOffsetsPartition::default().with_partition_index(partition).with_timestamp(spec.timestamp())
-                });
-                ListOffsetsTopic::default().with_name(topic_name(topic)).with_partitions(partitions.collect())
-            });
-            ListOffsetsRequest::default()
-                .with_replica_id(NOT_A_REPLICA)
-                .with_isolation_level(spec.isolation_level())
-                .with_topics(topics.collect())
-        };
+        let build = |items: &[(TopicPartition, ())]| offsets_request(items.iter().map(|(tp, ())| tp), spec);
         let items = partitions.iter().map(|tp| (tp.clone(), ())).collect();
         self.ask_leaders::<_, ListOffsetsRequest, _>(items, build, |reply| {
             let topics = reply.topics.iter();
@@ -215,6 +203,24 @@ impl Cluster {
         })
         .await
     }
+}
+
+/// The question for one offset of each partition.
+pub(super) fn offsets_request<'a>(
+    partitions: impl Iterator<Item = &'a TopicPartition>,
+    spec: OffsetSpec,
+) -> ListOffsetsRequest {
+    let topics = group_by_topic(partitions.map(|tp| (tp, ())));
+    let topics = topics.into_iter().map(|(topic, partitions)| {
+        let partitions = partitions.into_iter().map(|(partition, ())| {
+            ListOffsetsPartition::default().with_partition_index(partition).with_timestamp(spec.timestamp())
+        });
+        ListOffsetsTopic::default().with_name(topic_name(topic)).with_partitions(partitions.collect())
+    });
+    ListOffsetsRequest::default()
+        .with_replica_id(NOT_A_REPLICA)
+        .with_isolation_level(spec.isolation_level())
+        .with_topics(topics.collect())
 }
 
 pub(super) fn checked<A>(error_code: i16, value: A) -> Result<A, i16> {

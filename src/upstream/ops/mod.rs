@@ -3,6 +3,7 @@
 //!
 //! `fetch` and `produce` are the exceptions: one attempt, since the streams must know what happened to it.
 
+pub mod ends;
 pub mod fetch;
 pub mod groups;
 pub mod log;

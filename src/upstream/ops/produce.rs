@@ -1,18 +1,21 @@
 //! Writing raw batches to partitions' leaders.
 
+mod request;
+
 use std::collections::HashMap;
 use std::time::Duration;
 
 use bytes::Bytes;
 use kafka_protocol::messages::ProduceRequest;
-use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::produce_response::PartitionProduceResponse;
 use kafka_protocol::protocol::VersionRange;
 
-use super::{group_by_topic, millis, topic_name};
+use super::millis;
 use crate::model::TopicPartition;
+use crate::records::Split;
 use crate::upstream::cluster::{Cluster, Lane, Target};
 use crate::upstream::error::{Kind, UpstreamError, code, means_stale_metadata};
+use crate::upstream::reply::{self, Head};
 use crate::upstream::retry::Retry;
 
 /// Topics by name only: version 13 wants topic ids (KIP-516). 8 is the first with error messages, and Kafka 2.4's.
@@ -64,13 +67,16 @@ impl Cluster {
     pub async fn produce(
         &self,
         leader: i32,
-        batches: Vec<(TopicPartition, Bytes)>,
+        batches: Vec<(TopicPartition, Split)>,
         acks: i16,
         timeout: Duration,
     ) -> Result<HashMap<TopicPartition, ProducedPartition>, UpstreamError> {
-        let req = produce_request(&batches, acks, timeout)
+        let request = request::Batches::new(&batches, acks, millis(timeout))
             .map_err(|why| self.error("Produce", Kind::Unsupported(why.into())))?;
-        let reply = self.call_within(Target::Broker(leader), Lane::Produce, &req, BY_NAME, timeout + GRACE).await?;
+        let write = |head: Head<'_>| head.frame(request.small(), |version, to| request.write(version, to));
+        let (target, read) = (Target::Broker(leader), reply::read::<ProduceRequest>);
+        let sent = self.call_by::<ProduceRequest, _>(target, Lane::Produce, BY_NAME, timeout + GRACE, write, read);
+        let reply = sent.await?;
         let mut produced = HashMap::with_capacity(batches.len());
         for topic in &reply.responses {
             for p in &topic.partition_responses {
@@ -107,7 +113,7 @@ impl Cluster {
     ) -> Result<ProducedPartition, UpstreamError> {
         let leader = self.snapshot_by(retry.deadline()).await?.leader(&tp.topic, tp.partition);
         let leader = leader.map_err(|code| self.kafka_error("Produce", code, Some(&tp.to_string())))?;
-        let batches = vec![(tp.clone(), batch.clone())];
+        let batches = vec![(tp.clone(), batch.clone().into())];
         let mut produced = self.produce(leader, batches, ACKS_ALL, retry.left().saturating_sub(GRACE)).await?;
         let refused = |code, message| Err(self.kafka_error("Produce", code, message).at_broker(leader));
         match produced.remove(tp) {
@@ -115,44 +121,5 @@ impl Cluster {
             Some(p) => refused(p.error, p.message.as_deref()),
             None => refused(code::UNKNOWN_SERVER_ERROR, Some("no answer")),
         }
-    }
-}
-
-fn produce_request(
-    batches: &[(TopicPartition, Bytes)],
-    acks: i16,
-    timeout: Duration,
-) -> Result<ProduceRequest, &'static str> {
-    if acks != 1 && acks != ACKS_ALL {
-        return Err("acks must be 1 or -1");
-    }
-    let mut topics = Vec::new();
-    for (topic, mut partitions) in group_by_topic(batches.iter().map(|(tp, batch)| (tp, batch))) {
-        partitions.sort_by_key(|(partition, _)| *partition);
-        if partitions.windows(2).any(|pair| matches!(pair, [a, b] if a.0 == b.0)) {
-            return Err("a partition is named twice");
-        }
-        let data = partitions.into_iter().map(|(partition, batch)| {
-            PartitionProduceData::default().with_index(partition).with_records(Some(batch.clone()))
-        });
-        topics.push(TopicProduceData::default().with_name(topic_name(topic)).with_partition_data(data.collect()));
-    }
-    Ok(ProduceRequest::default().with_acks(acks).with_timeout_ms(millis(timeout)).with_topic_data(topics))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_request_names_a_partition_once_and_wants_an_answer() {
-        let one = || (TopicPartition::new("t", 1), Bytes::from_static(b"x"));
-        let other = || (TopicPartition::new("t", 0), Bytes::from_static(b"y"));
-        let second = Duration::from_secs(1);
-        assert!(produce_request(&[one(), other(), one()], -1, second).is_err());
-        assert!(produce_request(&[one()], 0, second).is_err());
-        let req = produce_request(&[one(), other()], -1, second).unwrap();
-        assert_eq!(req.topic_data.len(), 1);
-        assert_eq!(req.topic_data[0].partition_data.iter().map(|p| p.index).collect::<Vec<_>>(), [0, 1]);
     }
 }
