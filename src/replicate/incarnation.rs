@@ -64,6 +64,9 @@ impl TopicSync {
             partition.advance(|p| *p = Progress { active_end: p.active_end, ..Progress::UNKNOWN });
             **copy = copy.wrapping_add(1);
         }
+        drop(copies);
+        // Streams that sleep have another topic to open.
+        partitions.iter().for_each(|partition| partition.kick(0));
         stored.map_err(|e| e.to_string())?;
         self.catalog.forget_real_id(topic, standby);
         self.applied.lock().remove(&topic.name);

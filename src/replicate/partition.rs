@@ -142,6 +142,7 @@ pub(super) fn now_ms() -> i64 {
 }
 
 const STOPPING: &str = "the stream is stopping";
+const OTHER_COPY: &str = "another topic has become the copy";
 const NEW_LEADER: &str = "the active cluster's log has a new leader";
 
 /// By which the standby's answer to one append comes.
@@ -180,6 +181,10 @@ impl Stream {
                 continue;
             }
             if end <= next {
+                // Who has nothing to append would not notice otherwise.
+                if self.partition.copy.try_read().is_ok_and(|copy| *copy != self.copy) {
+                    return Stop::Reopen(OTHER_COPY.into());
+                }
                 // Nothing of this stream is under way, so what the standby has beyond is not its own.
                 if self.partition.take_standby_seen().is_some_and(|seen| seen > self.cursor.standby_end) {
                     return Stop::Reopen("the standby's log does not end where this stream left it".into());
@@ -302,10 +307,6 @@ impl Stream {
         Ok(true)
     }
 
-    fn read(&self, from: i64) -> impl Future<Output = Piece> + use<> {
-        ahead::read(self.direction.clone(), self.partition.tp.clone(), from)
-    }
-
     async fn execute(&mut self, plan: Plan) -> Result<(), Stop> {
         if !plan.breaks.is_empty() {
             // A break of the copy before must not get into the map of the next one.
@@ -401,7 +402,7 @@ impl Stream {
         let held = self.partition.copy.clone().read_owned().await;
         match *held == self.copy {
             true => Ok(held),
-            false => Err(Stop::Reopen("another topic has become the copy".into())),
+            false => Err(Stop::Reopen(OTHER_COPY.into())),
         }
     }
 

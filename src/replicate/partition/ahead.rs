@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::super::Direction;
+use super::Stream;
 use crate::model::TopicPartition;
 use crate::upstream::{FetchFrom, FetchOptions, FetchedPartition, Isolation, UpstreamError};
 
@@ -33,7 +34,7 @@ impl Piece {
 }
 
 /// Reads what the log has from an offset on; without waiting for more.
-pub(super) async fn read(direction: Arc<Direction>, tp: TopicPartition, from: i64) -> Piece {
+async fn read(direction: Arc<Direction>, tp: TopicPartition, from: i64) -> Piece {
     let room = direction.pieces.clone().try_acquire_owned().ok();
     let max_bytes = if room.is_some() { FETCH_BYTES } else { SMALL_BYTES };
     let options =
@@ -41,4 +42,10 @@ pub(super) async fn read(direction: Arc<Direction>, tp: TopicPartition, from: i6
     let asked = FetchFrom { tp: tp.clone(), offset: from, max_bytes, current_leader_epoch: None };
     let fetched = direction.active.fetch(&[asked], &options).await;
     Piece { from, fetched: fetched.map(|mut fetched| fetched.remove(&tp)), room }
+}
+
+impl Stream {
+    pub(super) fn read(&self, from: i64) -> impl Future<Output = Piece> + use<> {
+        read(self.direction.clone(), self.partition.tp.clone(), from)
+    }
 }
