@@ -85,6 +85,9 @@ fn deletions_that_are_cleaned_away_before_they_are_copied_are_told() {
     west.pause();
     write(&straight, "lasting", Some("second"));
     write(&straight, "lasting", None);
+    // The stream holds what it cannot write, and reads on only when it has: not the deletions.
+    follow(&straight, "paused", 0);
+    proxy.wait_status("the stream to be held up", MINUTE, |status| row(status, "paused")["stream"] == "catch_up");
     delete_for_good(&straight, "paused");
     west.resume();
     wait_told(&proxy, "paused");

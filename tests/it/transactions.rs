@@ -14,6 +14,7 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use crate::rig::{PATIENCE, Rig, assert_done, values_once};
 use crate::support::client;
 use crate::support::proxy::Proxy;
+use crate::support::wait::wait_for;
 
 const TOPIC: &str = "ledger";
 const PARTITIONS: i32 = 3;
@@ -229,9 +230,12 @@ fn offsets_in_transactions_cross_with_the_records() {
             old.unassign().expect("unassigned");
         }
         let consumer: BaseConsumer = config.create().expect("a consumer");
-        let mut assignment = TopicPartitionList::new();
-        assignment.add_partition("input", 0);
-        let committed = consumer.committed_offsets(assignment, PATIENCE).expect("committed offsets");
+        // A coordinator that has just started does not know that it is one.
+        let committed = wait_for("committed offsets", PATIENCE, || {
+            let mut asked = TopicPartitionList::new();
+            asked.add_partition("input", 0);
+            consumer.committed_offsets(asked, PATIENCE).map_err(|e| e.to_string())
+        });
         let offset = match committed.elements()[0].offset() {
             Offset::Offset(offset) => Offset::Offset(offset),
             _ => Offset::Beginning,
