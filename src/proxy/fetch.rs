@@ -13,7 +13,7 @@ use uuid::Uuid;
 use super::Context;
 use crate::catalog::{InSync, Partition, View};
 use crate::config::{LossPolicy, TeeMode};
-use crate::records::{Batches, gap};
+use crate::records::{Batches, gap, unmarked};
 use crate::rewrite::{self, Translate};
 use crate::wire::body;
 
@@ -131,13 +131,19 @@ async fn cap(context: &Context, view: &View, partition: &Arc<Partition>, data: &
     }
 }
 
-/// A transaction that was open when its cluster was lost lies in the masked tail, and so does its abort marker. A consumer
-/// that were told of it would wait for that marker and take all that the same producer id writes later for aborted.
+/// A transaction that was open when its cluster was lost lies in the masked tail, and so does its abort marker; of another one
+/// the marker alone may lie there. A consumer that were told of either would wait for that marker and take all that the same
+/// producer id writes later for aborted.
 fn forget_masked_aborts(view: &View, partition: &Partition, data: &mut PartitionData) {
     let Some(aborted) = data.aborted_transactions.as_mut().filter(|aborted| !aborted.is_empty()) else { return };
     let offsets = partition.offsets.read();
     let map = offsets.map(view.active);
-    aborted.retain(|transaction| map.to_logical(transaction.first_offset).is_some());
+    let shown = |offset| map.to_logical(offset).is_some();
+    aborted.retain(|transaction| shown(transaction.first_offset));
+    let named = aborted.iter().map(|t| (t.producer_id.0, t.first_offset));
+    let Some(found) = data.records.as_ref().and_then(|records| unmarked(named, records, shown)) else { return };
+    aborted.retain(|t| !found.transactions.contains(&(t.producer_id.0, t.first_offset)));
+    data.records = Some(found.records);
 }
 
 /// Moves consumers over offsets that no record has at the end of the log: behind a tail that a failover lost, or behind a

@@ -1,9 +1,12 @@
 //! Which batches of a `read_committed` fetch are data: the consumer's own algorithm (KIP-98; Kafka class
 //! `CompletedFetch`).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::batch::Batch;
+use bytes::{Bytes, BytesMut};
+
+use super::batch::{Batch, Batches};
+use super::header::BatchHeader;
 use super::record::{RecordError, Section};
 
 /// What a batch of a fetch is to a `read_committed` consumer.
@@ -63,6 +66,55 @@ impl AbortedFilter {
     }
 }
 
+/// Aborted transactions, by (producer id, first offset), of which the marker lies where a client is shown nothing, and the
+/// fetched batches without theirs. A client that were told of one would wait for its marker and take all that the same producer
+/// writes later for aborted.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Unmarked {
+    pub transactions: Vec<(i64, i64)>,
+    pub records: Bytes,
+}
+
+/// Looks for such in one partition of one fetch reply: `aborted` as in [`AbortedFilter::new`], `shown` says whether a client sees
+/// what lies at an offset. `None`: there are none.
+pub fn unmarked(
+    aborted: impl IntoIterator<Item = (i64, i64)>,
+    records: &Bytes,
+    shown: impl Fn(i64) -> bool,
+) -> Option<Unmarked> {
+    let mut pending = AbortedFilter::new(aborted).pending;
+    let mut open: BTreeMap<i64, i64> = BTreeMap::new();
+    // (producer id, first offset, that of the marker)
+    let mut found: Vec<(i64, i64, i64)> = Vec::new();
+    let batches = || Batches::new(records.clone()).map_while(Result::ok);
+    for batch in batches() {
+        let header = batch.header();
+        while let Some((first, producer)) = pending.pop_if(|(first, _)| *first <= header.last_offset()) {
+            open.insert(producer, first);
+        }
+        // Between a transaction's first batch and its marker its producer has no other one.
+        if header.is_control()
+            && let Some(first) = open.remove(&header.producer_id)
+            && !shown(header.base_offset)
+        {
+            found.push((header.producer_id, first, header.base_offset));
+        }
+    }
+    if found.is_empty() {
+        return None;
+    }
+    let of_one = |header: &BatchHeader| {
+        let is_its = |&(producer, first, marker): &(i64, i64, i64)| {
+            header.producer_id == producer && (first..marker).contains(&header.base_offset)
+        };
+        header.is_transactional() && found.iter().any(is_its)
+    };
+    let mut kept = BytesMut::with_capacity(records.len());
+    batches().filter(|batch| !of_one(batch.header())).for_each(|batch| kept.extend_from_slice(batch.bytes()));
+    let transactions = found.iter().map(|&(producer, first, _)| (producer, first)).collect();
+    Some(Unmarked { transactions, records: kept.freeze() })
+}
+
 /// What a control batch marks; `None` for one whose record compaction has removed. The key of the first record says it:
 /// version and type, both int16 (Kafka class `ControlRecordType`).
 pub fn control_type(batch: &Batch) -> Result<Option<ControlType>, RecordError> {
@@ -119,6 +171,40 @@ mod tests {
         let empty = Batch::new(header.encode(&[]).unwrap()).unwrap();
         assert_eq!(control_type(&empty).unwrap(), None);
         assert!(AbortedFilter::new([]).judge(&keyless).is_err());
+    }
+
+    #[test]
+    fn a_transaction_whose_marker_is_not_shown_is_not_told_of() {
+        // Producer 1 aborts twice, the second time with a marker that no client sees; then it goes on, beside producer 2.
+        let log = [
+            txn(0, 1),
+            abort(3, 1),
+            txn(4, 1),
+            plain(7, 1),
+            txn(10, 2),
+            abort(13, 1),
+            txn(14, 1),
+            commit(17, 1),
+            txn(18, 2),
+            abort(21, 2),
+        ];
+        let bytes = |batches: &[Batch]| -> Bytes { batches.iter().flat_map(|b| b.bytes().to_vec()).collect() };
+        let aborted = [(2, 10), (1, 4), (1, 0)];
+        assert_eq!(unmarked(aborted, &bytes(&log), |_| true), None);
+        let found = unmarked(aborted, &bytes(&log), |offset| offset != 13).unwrap();
+        let [a, b, _, c @ ..] = &log;
+        let rest = bytes(&[&[a.clone(), b.clone()][..], c].concat());
+        assert_eq!(found, Unmarked { transactions: vec![(1, 4)], records: rest.clone() });
+        // What a consumer makes of it: nothing of the aborted ones, all of what was committed.
+        let mut filter = AbortedFilter::new(aborted.into_iter().filter(|t| !found.transactions.contains(t)));
+        let data: Vec<i64> = Batches::new(rest)
+            .map(|batch| batch.unwrap())
+            .filter(|batch| batch.header().base_offset != 13 && filter.judge(batch).unwrap() == Verdict::Data)
+            .map(|batch| batch.header().base_offset)
+            .collect();
+        assert_eq!(data, [7, 14]);
+        // A marker behind what was fetched: the client leaves out the rest, which is all of that transaction.
+        assert_eq!(unmarked(aborted, &bytes(&log[..5]), |offset| offset != 13), None);
     }
 
     #[test]

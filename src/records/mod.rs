@@ -14,7 +14,7 @@ pub mod record;
 #[cfg(test)]
 pub(crate) mod fixtures;
 
-pub use aborted::{AbortedFilter, ControlType, Verdict};
+pub use aborted::{AbortedFilter, ControlType, Unmarked, Verdict, unmarked};
 pub use batch::{Batch, Batches, crc_ok, sound};
 pub use build::{NewRecord, build, gap};
 pub use compress::{Codec, CompressError, MAX_INFLATED};

@@ -144,7 +144,9 @@ async fn continued(
     let (source, copy) = (offsets.map(direction.from), offsets.map(direction.to()));
     // Markers of transactions that were open when this cluster was retired may come behind the copy at any time.
     let run = copy.runs().last().map_or(0, |run| run.cluster);
-    let low = standby.start.max(run);
+    // Those in front of the place where the last cutover left it are the clients' own, though the copy may go on in their run.
+    let left = offsets.retired(direction.to()).map_or(0, |retired| retired.from);
+    let low = standby.start.max(run).max(left);
     let ends = tail::records_end(&direction.standby, tp, low, standby.end).await.map_err(OpenError::NotYet)?;
     let lost = offsets.lost(direction.from, ends);
     if let Some(Lost { from, logical }) = lost {
