@@ -172,8 +172,16 @@ fn an_unclean_leader_election_is_found_and_everything_goes_on() {
     wait_level(&proxy, &straight, TOPIC, 1);
     let after = values(&through);
     assert_eq!(after[..20], before[..20], "what is left keeps its name");
-    assert_eq!(after[20..].iter().map(|(offset, _)| *offset).collect::<Vec<_>>(), (30..36).collect::<Vec<_>>());
-    assert!(after[20..].iter().all(|(_, value)| value.starts_with("second")), "{after:?}");
+    // Whose acknowledgement is in doubt is sent again, and without a producer id stored again: names are new all the same.
+    let news = &after[20..];
+    assert_eq!(
+        news.iter().map(|(offset, _)| *offset).collect::<Vec<_>>(),
+        (30..30 + news.len() as i64).collect::<Vec<_>>()
+    );
+    let mut told: Vec<&str> = news.iter().map(|(_, value)| value.as_str()).collect();
+    assert!((6..=12).contains(&told.len()), "{after:?}");
+    told.dedup();
+    assert_eq!(told, ["second 0", "second 1", "second 2"], "in their order");
     assert_verified(&proxy, None);
     assert_eq!(ranges(&proxy), [(20, 30, 10, 0)]);
 
