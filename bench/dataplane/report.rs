@@ -2,13 +2,13 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use clap::ValueEnum;
 use serde_json::{Value, json};
 
 use super::Part;
 use super::book::{Book, Row, short};
+use super::support::process::first_line;
 use super::svg::{self, Bar};
 use super::targets;
 
@@ -122,10 +122,4 @@ fn versions() -> Value {
         "java": first_line("java", &["--version"]),
         "date": first_line("date", &["-u", "+%Y-%m-%d %H:%M UTC"]),
     })
-}
-
-/// What a program says first; empty when it is not there.
-fn first_line(program: &str, arguments: &[&str]) -> String {
-    let output = Command::new(program).args(arguments).output().map(|output| output.stdout).unwrap_or_default();
-    String::from_utf8_lossy(&output).lines().next().unwrap_or_default().to_owned()
 }

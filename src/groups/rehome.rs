@@ -195,6 +195,11 @@ impl Rehome {
         !member.is_empty() && self.members.lock().commit(who, &[], self.now()) == Commit::Simple
     }
 
+    /// Whether a client of the proxy has been seen in this classic group.
+    pub fn is_known(&self, group: &str) -> bool {
+        self.members.lock().is_known(group)
+    }
+
     /// See [`Members::take_unjoined`].
     #[must_use]
     pub fn take_unjoined(&self, generation: u32) -> Vec<(String, Vec<String>)> {

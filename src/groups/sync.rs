@@ -26,6 +26,7 @@ use crate::model::{ClusterIx, Generation, TopicPartition};
 use crate::upstream::{Cluster, Committed, ListedGroup, UpstreamError};
 
 mod acknowledged;
+mod left;
 mod shares;
 
 pub use acknowledged::Teed;
@@ -94,8 +95,7 @@ pub struct GroupSync {
     active_ix: ClusterIx,
     generation: Generation,
     rehome: Arc<Rehome>,
-    /// Member ids, by group, for which the standby waits although nobody will join by them there.
-    unjoined: Mutex<HashMap<String, Vec<String>>>,
+    left: left::Left,
     memory: Mutex<Memory>,
     shares: Mutex<shares::Shares>,
     /// Shared by those who write to the standby; whoever stops them waits for it alone.
@@ -126,7 +126,7 @@ impl GroupSync {
             active_ix,
             generation,
             rehome,
-            unjoined: Mutex::default(),
+            left: left::Left::default(),
             memory: Mutex::default(),
             shares: Mutex::default(),
             writing: tokio::sync::RwLock::default(),
@@ -200,7 +200,7 @@ impl GroupSync {
             let ghosts = self.remove_ghosts(manned.filter(|g| groups.contains(g)).collect()).await;
             self.remove_unjoined().await;
             let (summary, mut failures) = self.copy_all(groups.into_iter().collect(), true).await;
-            failures.extend(ghosts);
+            failures.extend(ghosts.into_iter().map(|(named, reason)| format!("group {}: {reason}", named.group)));
             if failures.is_empty() { Ok(summary) } else { Err(failures) }
         };
         let late = || Err(vec!["the group offsets did not reach the standby in time".to_owned()]);
@@ -209,39 +209,6 @@ impl GroupSync {
             self.closed.store(false, Ordering::Release);
         }
         result
-    }
-
-    /// Removes the members of these groups on the standby; answers what failed.
-    async fn remove_ghosts(&self, groups: Vec<Named>) -> Vec<String> {
-        let removals = stream::iter(groups).map(|Named { group, share }| async move {
-            let removed = match share {
-                true => shares::remove_members(&self.standby, &group).await,
-                false => standby::remove_members(&self.standby, &group).await,
-            };
-            removed.err().map(|e| format!("group {group}: {e}"))
-        });
-        removals.buffer_unordered(AT_ONCE).filter_map(std::future::ready).collect().await
-    }
-
-    /// Takes back the ids that the standby gave to members which left for the active cluster before they joined by them. What
-    /// fails is tried again at the next pass.
-    async fn remove_unjoined(&self) {
-        let groups: Vec<_> = {
-            let mut unjoined = self.unjoined.lock();
-            unjoined.extend(self.rehome.take_unjoined(self.generation));
-            unjoined.drain().collect()
-        };
-        let removals = stream::iter(groups).map(|(group, members)| async move {
-            match standby::remove_unjoined(&self.standby, &group, &members).await {
-                Ok(()) => None,
-                Err(error) => {
-                    tracing::warn!(group, %error, "ids of members that have moved are left on the standby");
-                    Some((group, members))
-                }
-            }
-        });
-        let failed: Vec<_> = removals.buffer_unordered(AT_ONCE).filter_map(std::future::ready).collect().await;
-        self.unjoined.lock().extend(failed);
     }
 
     /// Reads from the active cluster unless, or until, this is stopped.
@@ -264,6 +231,7 @@ impl GroupSync {
             }
         };
         let groups: Vec<Named> = groups.into_iter().map(Named::from).collect();
+        self.remove_left(&groups).await;
         self.follow_deletions(&groups).await;
         self.copy_all(groups, false).await;
     }

@@ -31,6 +31,7 @@ use crate::admin::metrics::{self, Counted, Direction, Pool, RequestResult, Side}
 use crate::catalog::View;
 use crate::groups::Ruling;
 use crate::rewrite;
+use crate::transactions::Library;
 use crate::wire::apis::{self, How};
 use crate::wire::{guard, header::RequestHeader};
 
@@ -83,6 +84,8 @@ pub struct Connection {
     entrance: Entrance,
     client: Intake,
     replies: Arc<Inbox>,
+    /// As the client's ApiVersions said.
+    library: Library,
     peer: std::net::SocketAddr,
 }
 
@@ -91,7 +94,8 @@ pub async fn serve(context: Arc<Context>, stream: TcpStream, entrance: Entrance,
     let (client, writer) = stream.into_split();
     let replies = Arc::new(Inbox::new(context.config.limits.in_flight_per_connection.max(1) as usize));
     let mut reply_half = tokio::spawn(replies::run(context.clone(), writer, replies.clone()));
-    let mut connection = Connection { context, entrance, client: Intake::new(client), replies, peer };
+    let mut connection =
+        Connection { context, entrance, client: Intake::new(client), replies, library: Library::default(), peer };
     let end = tokio::select! {
         end = connection.run() => {
             drop(connection);
@@ -208,6 +212,7 @@ impl Connection {
         let key = header.api_key;
         let advertised = self.context.advertised.load_full();
         if key == pending::API_VERSIONS {
+            self.library = local::library(&header, &frame);
             let reply = local::api_versions(&advertised, &header).map_err(End::Frame)?;
             metrics::request(key, "ApiVersions", RequestResult::Answered);
             self.replies.put(ToReplies::Pending(Pending { header, frame, reply: Reply::Local(reply) })).await;

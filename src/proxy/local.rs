@@ -4,15 +4,20 @@ use bytes::{Bytes, BytesMut};
 use kafka_protocol::messages::delete_records_response::DeleteRecordsResponse;
 use kafka_protocol::messages::init_producer_id_response::InitProducerIdResponse;
 use kafka_protocol::messages::list_offsets_response::ListOffsetsResponse;
-use kafka_protocol::messages::{AlterShareGroupOffsetsRequest, DeleteShareGroupOffsetsRequest};
+use kafka_protocol::messages::{AlterShareGroupOffsetsRequest, ApiVersionsRequest, DeleteShareGroupOffsetsRequest};
 use kafka_protocol::protocol::Decodable;
 
 use super::pending;
 use crate::catalog::View;
 use crate::stream::client_producer_id;
+use crate::transactions::Library;
 use crate::wire::body;
+use crate::wire::guard;
 use crate::wire::header::{RequestHeader, encode_response_header};
 use crate::wire::versions::Advertised;
+
+/// How Apache Kafka's clients for Java name themselves.
+const JAVA: &str = "apache-kafka-java";
 
 /// A whole reply frame (without length).
 pub fn frame(request: &RequestHeader, body: &[u8]) -> Bytes {
@@ -35,6 +40,19 @@ pub fn api_versions(advertised: &Advertised, request: &RequestHeader) -> Result<
         false => (0, advertised.unsupported_version()),
     };
     Ok(frame_as(request, version, &body::encode(&reply, version)?))
+}
+
+/// Whose library has sent an ApiVersions request; it says so from version 3 on (KIP-511).
+pub fn library(header: &RequestHeader, frame: &Bytes) -> Library {
+    let version = header.api_version;
+    let body = frame.slice(header.body_offset.min(frame.len())..);
+    if version < 3 || guard::check(guard::Kind::Request, header.api_key, version, &body).is_err() {
+        return Library::Other;
+    }
+    match body::decode::<ApiVersionsRequest>(&body, version) {
+        Ok(request) if &*request.client_software_name == JAVA => Library::Java,
+        _ => Library::Other,
+    }
 }
 
 /// The reply to an InitProducerId without a transactional id: an id of the proxy's own namespace, valid on both clusters.
@@ -72,5 +90,38 @@ pub fn expose_ends(view: &View, version: i16, reply: &Bytes) {
                 partition.expose(row.offset);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kafka_protocol::protocol::StrBytes;
+
+    use super::*;
+    use crate::wire::schema;
+
+    #[test]
+    fn a_library_is_known_by_what_its_api_versions_says() {
+        let told = |name: &'static str, version: i16| {
+            let request = ApiVersionsRequest::default()
+                .with_client_software_name(StrBytes::from_static_str(name))
+                .with_client_software_version(StrBytes::from_static_str("4.3.1"));
+            let mut frame = vec![0, 18, 0, version as u8, 0, 0, 0, 1, 0xff, 0xff];
+            frame.extend((version >= 3).then_some(0));
+            frame.extend(body::encode(&request, version).expect("encoded"));
+            let frame = Bytes::from(frame);
+            library(&RequestHeader::parse(&frame, schema::is_flexible).expect("a header"), &frame)
+        };
+        assert_eq!(told(JAVA, 3), Library::Java);
+        assert_eq!(told(JAVA, 4), Library::Java);
+        assert_eq!(told("kgo", 4), Library::Other);
+        assert_eq!(told("", 2), Library::Other, "it says nothing");
+        let cut = RequestHeader { body_offset: 99, api_version: 4, ..header() };
+        assert_eq!(library(&cut, &Bytes::from_static(&[1, 2, 3])), Library::Other);
+    }
+
+    fn header() -> RequestHeader {
+        let frame = Bytes::from_static(&[0, 18, 0, 4, 0, 0, 0, 1, 0xff, 0xff, 0]);
+        RequestHeader::parse(&frame, schema::is_flexible).expect("a header")
     }
 }

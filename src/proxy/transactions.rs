@@ -25,7 +25,7 @@ use crate::groups::{NO_GENERATION, Ruling};
 use crate::model::TopicPartition;
 use crate::records::{BatchHeader, Stamp, as_producer, sound};
 use crate::rewrite;
-use crate::transactions::{Ask, At, Init, Memory, Producer, Sequence, Verdict};
+use crate::transactions::{Ask, At, Init, Library, Memory, Producer, Sequence, Verdict};
 use crate::wire::body::{decode, encode};
 use crate::wire::header::RequestHeader;
 
@@ -101,7 +101,13 @@ pub fn is_one(api_key: i16) -> bool {
 ///
 /// # Errors
 /// A body that the codec cannot read or write.
-pub async fn request(context: &Context, view: &View, header: &RequestHeader, body: &Bytes) -> Result<Ruling, String> {
+pub async fn request(
+    context: &Context,
+    view: &View,
+    library: Library,
+    header: &RequestHeader,
+    body: &Bytes,
+) -> Result<Ruling, String> {
     let version = header.api_version;
     if header.api_key == pending::INIT_PRODUCER_ID {
         let req: InitProducerIdRequest = decode(body, version)?;
@@ -118,7 +124,7 @@ pub async fn request(context: &Context, view: &View, header: &RequestHeader, bod
         pending::ADD_PARTITIONS_TO_TXN => {
             let mut req: AddPartitionsToTxnRequest = decode(body, version)?;
             let who = Producer { id: req.v3_and_below_producer_id.0, epoch: req.v3_and_below_producer_epoch };
-            let ask = Ask::AddPartitions { version };
+            let ask = Ask::AddPartitions { version, library };
             let real = match settle(context, view, &req.v3_and_below_transactional_id, who, ask).await {
                 Verdict::Refuse(code) => return refused(header, body, code),
                 verdict => real(verdict, who),
@@ -154,7 +160,7 @@ pub async fn request(context: &Context, view: &View, header: &RequestHeader, bod
             note_offsets(context, who, &req);
             send(&req, version, Reply::Rewrite)
         }
-        _ => end(context, view, header, decode(body, version)?, body).await,
+        _ => end(context, view, library, header, body).await,
     }
 }
 
@@ -200,13 +206,15 @@ async fn init(
 async fn end(
     context: &Context,
     view: &View,
+    library: Library,
     header: &RequestHeader,
-    mut req: EndTxnRequest,
     body: &Bytes,
 ) -> Result<Ruling, String> {
+    let mut req: EndTxnRequest = decode(body, header.api_version)?;
     let (version, id, committed) = (header.api_version, req.transactional_id.to_string(), req.committed);
     let who = Producer { id: req.producer_id.0, epoch: req.producer_epoch };
-    let real = match settle(context, view, &id, who, Ask::End { version, committed }).await {
+    let ask = Ask::End { version, committed, library };
+    let real = match settle(context, view, &id, who, ask).await {
         Verdict::Refuse(code) => return refused(header, body, code),
         Verdict::Done(told) => {
             return answer(&ending::done(version, told), version);

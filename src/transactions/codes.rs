@@ -4,7 +4,7 @@
 
 use kafka_protocol::error::ResponseError;
 
-use super::Ask;
+use super::{Ask, Library};
 
 const ILLEGAL_GENERATION: i16 = ResponseError::IllegalGeneration.code();
 const INVALID_PRODUCER_EPOCH: i16 = ResponseError::InvalidProducerEpoch.code();
@@ -18,7 +18,9 @@ const PRODUCE_ABORTABLE: i16 = 11;
 /// Of transaction protocol 2 (KIP-890): librdkafka, to which INVALID_PRODUCER_EPOCH is fatal, sends none so high.
 const PRODUCE_OWN_EPOCH: i16 = 12;
 const OFFSETS_ABORTABLE: i16 = 4;
+/// Of transaction protocol 2; franz-go sends 4 under protocol 1 as well, and then the code is fatal to it.
 const END_ABORTABLE: i16 = 5;
+const JAVA_END_ABORTABLE: i16 = 4;
 /// First versions whose senders know PRODUCER_FENCED (KIP-588).
 const TXN_FENCED: i16 = 2;
 const INIT_FENCED: i16 = 4;
@@ -31,6 +33,9 @@ pub fn broken(ask: Ask) -> i16 {
         Ask::Produce { version, .. } if version >= PRODUCE_OWN_EPOCH => INVALID_PRODUCER_EPOCH,
         Ask::Produce { version, .. } if version >= PRODUCE_ABORTABLE => TRANSACTION_ABORTABLE,
         Ask::Produce { .. } => INVALID_TXN_STATE,
+        // Java's UnknownProducerIdException is an OutOfOrderSequenceException, behind which an application closes its producer, as
+        // the documentation of KafkaProducer tells it to. Versions that do not know this code take it for abortable, too.
+        Ask::AddPartitions { library: Library::Java, .. } => TRANSACTION_ABORTABLE,
         // Clients send version 3 at most, whether they know TRANSACTION_ABORTABLE or not.
         Ask::AddPartitions { .. } => UNKNOWN_PRODUCER_ID,
         Ask::AddOffsets { version } | Ask::CommitOffsets { version } if version >= OFFSETS_ABORTABLE => {
@@ -40,6 +45,7 @@ pub fn broken(ask: Ask) -> i16 {
         Ask::CommitOffsets { .. } => ILLEGAL_GENERATION,
         // Under transaction protocol 2 the code that every client turns into an abort, franz-go's group sessions too (KIP-890).
         Ask::End { version, .. } if version >= END_ABORTABLE => TRANSACTION_ABORTABLE,
+        Ask::End { version, library: Library::Java, .. } if version >= JAVA_END_ABORTABLE => TRANSACTION_ABORTABLE,
         Ask::End { .. } => UNKNOWN_PRODUCER_ID,
     }
 }
@@ -47,7 +53,7 @@ pub fn broken(ask: Ask) -> i16 {
 /// Another incarnation of the producer has taken over.
 pub fn fenced(ask: Ask) -> i16 {
     match ask {
-        Ask::AddPartitions { version } | Ask::AddOffsets { version } | Ask::End { version, .. }
+        Ask::AddPartitions { version, .. } | Ask::AddOffsets { version } | Ask::End { version, .. }
             if version >= TXN_FENCED =>
         {
             PRODUCER_FENCED

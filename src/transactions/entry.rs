@@ -157,7 +157,7 @@ impl Entry {
         self.told = who;
         match ask {
             _ if !self.broken => Verdict::Map(self.timeout_ms),
-            Ask::End { committed: false, version } => {
+            Ask::End { committed: false, version, .. } => {
                 let told = if version >= ENDS_WITH_BUMP { who.bumped(fresh) } else { who };
                 self.finish(who, false, told);
                 self.broken = false;
@@ -179,7 +179,7 @@ impl Entry {
         match ask {
             Ask::Produce { transactional: false, .. } => {}
             Ask::End { .. } if self.done_before(who, ask).is_some() => {}
-            Ask::End { version, committed } => self.ending = Ending::Ending { asked: who, version, committed },
+            Ask::End { version, committed, .. } => self.ending = Ending::Ending { asked: who, version, committed },
             _ => {
                 self.ending = Ending::Open;
                 self.ended = None;

@@ -61,6 +61,15 @@ impl Producer {
     }
 }
 
+/// Whose library the sender of a request is, as far as it takes errors otherwise than others of the same version do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Library {
+    /// Apache Kafka's own for Java, by its name in ApiVersions (KIP-511).
+    Java,
+    #[default]
+    Other,
+}
+
 /// A request of a transactional producer. The version decides which errors its sender knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ask {
@@ -71,6 +80,7 @@ pub enum Ask {
     },
     AddPartitions {
         version: i16,
+        library: Library,
     },
     AddOffsets {
         version: i16,
@@ -81,6 +91,7 @@ pub enum Ask {
     End {
         version: i16,
         committed: bool,
+        library: Library,
     },
 }
 

@@ -19,7 +19,11 @@ fn produce(version: i16) -> Ask {
 }
 
 fn end(version: i16, committed: bool) -> Ask {
-    Ask::End { version, committed }
+    Ask::End { version, committed, library: Library::Other }
+}
+
+fn add(version: i16) -> Ask {
+    Ask::AddPartitions { version, library: Library::Other }
 }
 
 /// A memory in which a cluster gave `real` in generation 0.
@@ -40,7 +44,7 @@ fn map(memory: &mut Memory, real: Producer, generation: Generation) {
 #[test]
 fn nothing_is_rewritten_where_an_id_was_born() {
     let mut memory = born(p(5, 0));
-    for ask in [produce(TV2), Ask::AddPartitions { version: 3 }, end(5, true)] {
+    for ask in [produce(TV2), add(3), end(5, true)] {
         assert_eq!(memory.judge(ID, p(5, 0), ask, 0, NOW), Verdict::AsIs);
     }
     assert_eq!(memory.ended(ID, p(5, 0), true, Some(p(5, 1)), 0, NOW), (p(5, 1), None));
@@ -60,8 +64,8 @@ fn an_idle_producer_goes_on_under_a_mapping_and_its_zombie_is_fenced() {
     assert_eq!(memory.ended(ID, p(5, 3), true, Some(p(90, 1)), 1, NOW), (p(5, 4), None));
     assert_eq!(memory.judge(ID, p(5, 4), produce(TV2), 1, NOW), Verdict::As(p(90, 1)));
     assert_eq!(memory.judge(ID, p(5, 2), produce(TV2), 1, NOW), Verdict::Refuse(47));
-    assert_eq!(memory.judge(ID, p(6, 4), Ask::AddPartitions { version: 3 }, 1, NOW), Verdict::Refuse(90));
-    assert_eq!(memory.judge(ID, p(6, 4), Ask::AddPartitions { version: 1 }, 1, NOW), Verdict::Refuse(47));
+    assert_eq!(memory.judge(ID, p(6, 4), add(3), 1, NOW), Verdict::Refuse(90));
+    assert_eq!(memory.judge(ID, p(6, 4), add(1), 1, NOW), Verdict::Refuse(47));
 }
 
 #[test]
@@ -75,12 +79,15 @@ fn what_was_open_must_be_aborted_and_the_abort_is_answered_here() {
             (produce(12), 47),
             (produce(11), 120),
             (produce(9), 48),
-            (Ask::AddPartitions { version: 3 }, 59),
+            (add(3), 59),
             (Ask::AddOffsets { version: 4 }, 120),
             (Ask::AddOffsets { version: 3 }, 59),
             (Ask::CommitOffsets { version: 4 }, 120),
             (Ask::CommitOffsets { version: 3 }, 22),
             (end(version, true), if version == 5 { 120 } else { 59 }),
+            (Ask::AddPartitions { version: 3, library: Library::Java }, 120),
+            (Ask::End { version: 4, committed: true, library: Library::Java }, 120),
+            (Ask::End { version: 3, committed: true, library: Library::Java }, 59),
         ];
         for (ask, code) in codes {
             assert_eq!(memory.judge(ID, p(5, 3), ask, 1, NOW), Verdict::Refuse(code), "{ask:?}");

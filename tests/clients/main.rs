@@ -6,19 +6,19 @@ mod matrix;
 #[path = "../support/mod.rs"]
 mod support;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::thread;
 use std::time::Duration;
 
 use clap::Parser;
-use serde_json::{Value, json};
 
 use matrix::judge::Judgement;
-use matrix::known::{CLIENTS, Kind, Known, find};
+use matrix::known::{CLIENTS, Known, find};
 use matrix::program::{Unprepared, prepare};
+use matrix::results;
 use matrix::scenario::{Results, Rig};
-use matrix::table::{NoRuns, Row, Runs, json as rows_as_json, markdown};
+use matrix::table::{NoRuns, Row, Runs, markdown};
 
 /// For one client, both ways; a run that takes longer hangs.
 const LIMIT_EACH: Duration = Duration::from_secs(900);
@@ -26,7 +26,7 @@ const LIMIT_EACH: Duration = Duration::from_secs(900);
 /// Every client library through a switchover, a failover and the switchover back
 #[derive(Parser)]
 struct Arguments {
-    /// Clients to run, by the names that --list shows [default: all but those that process in transactions]
+    /// Clients to run, by the names that --list shows [default: all]
     clients: Vec<String>,
     /// Names them and ends
     #[arg(long)]
@@ -49,7 +49,7 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let wanted: Vec<&'static Known> = match arguments.clients.as_slice() {
-        [] => CLIENTS.iter().filter(|known| known.kind == Kind::Plain).collect(),
+        [] => CLIENTS.iter().collect(),
         names => match names.iter().map(|name| find(name).ok_or(name)).collect() {
             Ok(known) => known,
             Err(name) => {
@@ -60,11 +60,11 @@ fn main() -> ExitCode {
     };
     interrupt::on_signal_or_after(LIMIT_EACH * u32::try_from(wanted.len()).unwrap_or(u32::MAX));
     let rows: Vec<Row> = wanted.into_iter().map(|known| run(known, &arguments)).collect();
-    let text = markdown(&rows);
-    println!("\n{text}");
-    let kept = if arguments.clients.is_empty() { keep(&rows, &text, arguments.rate) } else { Ok(()) };
-    if let Err(error) = &kept {
-        eprintln!("the results could not be kept: {error}");
+    println!("\n{}", markdown(&rows));
+    let kept = results::keep(&rows, &results::directory());
+    match &kept {
+        Ok(()) => println!("kept in {}", results::directory().display()),
+        Err(error) => eprintln!("the results could not be kept: {error}"),
     }
     let broken = rows.iter().any(|row| !row.violations().is_empty());
     if kept.is_err() || broken { ExitCode::FAILURE } else { ExitCode::SUCCESS }
@@ -92,7 +92,8 @@ fn run(known: &'static Known, arguments: &Arguments) -> Row {
         // At once: what follows may come to no end.
         let violations = proxied.violations(|role| known.limit(role));
         println!("    through the proxy: {} acknowledged, {violations:?}, {:?}", proxied.acknowledged, proxied.notes);
-        Runs { proxied, direct: first(rig.without_a_proxy(&[prepared])) }
+        let stamp = results::stamp();
+        Runs { stamp, rate, proxied, direct: first(rig.without_a_proxy(&[prepared])) }
     });
     let failed = NoRuns { reason: "the run came to no end".into(), is_failure: true };
     let row = Row { known, outcome: both.join().map_err(|_| failed) };
@@ -101,19 +102,4 @@ fn run(known: &'static Known, arguments: &Arguments) -> Row {
         violations => violations.iter().for_each(|v| println!("    BROKEN: {v}")),
     }
     row
-}
-
-fn keep(rows: &[Row], table: &str, rate: u32) -> std::io::Result<()> {
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("bench/results");
-    std::fs::create_dir_all(&directory)?;
-    let document: Value = json!({
-        "profile": if cfg!(debug_assertions) { "dev" } else { "release" },
-        "cores": thread::available_parallelism().map_or(0, usize::from),
-        "records_per_second": rate,
-        "clients": rows_as_json(rows),
-    });
-    std::fs::write(directory.join("clients.json"), format!("{document:#}\n"))?;
-    std::fs::write(directory.join("clients.md"), table)?;
-    println!("kept in {}", directory.display());
-    Ok(())
 }

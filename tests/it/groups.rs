@@ -3,15 +3,18 @@
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
+use rdkafka::message::Message;
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
+use crate::rig::{Rig, assert_done};
 use crate::support::checker::check;
 use crate::support::client;
 use crate::support::cluster::{Cluster, Spec};
 use crate::support::load::{Commit, Load, LoadSpec};
 use crate::support::proxy::{Proxy, ProxySpec};
 use crate::support::scan;
-use crate::support::wait::wait_for;
+use crate::support::wait::{wait_for, wait_until};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -58,6 +61,38 @@ fn members_of_several_groups_are_re_homed_there_and_back() {
         history.stored = Some(scan::numbered(&proxy.bootstrap(), topic, MINUTE).expect("a scan"));
         check(&history).assert_clean(topic);
     }
+}
+
+/// A group that keeps its positions elsewhere: no commit of it ever finds that it has members on the standby.
+#[test]
+fn a_group_that_commits_nothing_does_not_wait_for_those_it_left_behind() {
+    let mut rig = Rig::start_with("sync", |east, _| east.create_topic("t", 1, &[]));
+    let mut config = client::config(&rig.proxy.bootstrap());
+    config.set("group.id", "own").set("enable.auto.commit", "false").set("auto.offset.reset", "earliest");
+    let consumer: BaseConsumer = config.create().expect("a consumer");
+    consumer.subscribe(&["t"]).expect("subscribed");
+    let producer: BaseProducer = client::config(&rig.proxy.bootstrap()).create().expect("a producer");
+    let goes_on = |word: &str, limit: Duration| {
+        producer.send(BaseRecord::<str, str>::to("t").payload(word)).expect("sent");
+        producer.flush(MINUTE).expect("acknowledged");
+        wait_until(word, limit, || {
+            let message = consumer.poll(Duration::from_millis(100)).and_then(Result::ok);
+            message.is_some_and(|m| m.payload() == Some(word.as_bytes()))
+        });
+    };
+    goes_on("before", MINUTE);
+    rig.switch();
+    goes_on("after the switchover", MINUTE);
+    // Its session there goes on for 45 s.
+    let there = member(&rig.east.bootstrap(), "looks");
+    wait_until("members left on the standby to be removed", Duration::from_secs(15), || {
+        consumer.poll(Duration::ZERO);
+        let list = there.fetch_group_list(Some("own"), MINUTE).expect("a list");
+        list.groups().iter().all(|group| group.members().is_empty())
+    });
+    rig.west.kill();
+    assert_done(&rig.proxy.failover());
+    goes_on("after the failover", Duration::from_secs(20));
 }
 
 /// Commits through the proxy and past it, of a new group, forwards and backwards, reach the standby.

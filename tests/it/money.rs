@@ -103,6 +103,7 @@ fn transfer(bootstrap: &str, name: &str, stop: &AtomicBool, count: &AtomicU32) -
         });
         let abort = || patiently(|| producer.abort_transaction(PATIENCE)).expect("aborted");
         settle(&producer);
+        count.fetch_add(1, Ordering::Relaxed);
         let ended = match begun {
             Ok(()) if n % ABORT_EVERY == ABORT_EVERY - 1 => {
                 abort();
@@ -122,7 +123,6 @@ fn transfer(bootstrap: &str, name: &str, stop: &AtomicBool, count: &AtomicU32) -
             }
             Err(error) => panic!("{transfer}: {error:?}"),
         }
-        count.fetch_add(1, Ordering::Relaxed);
     }
     told
 }

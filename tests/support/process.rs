@@ -166,3 +166,9 @@ impl Drop for Process {
         running().remove(&self.id);
     }
 }
+
+/// What a program says first; empty when it is not there.
+pub fn first_line(program: &str, arguments: &[&str]) -> String {
+    let output = Command::new(program).args(arguments).output().map(|output| output.stdout).unwrap_or_default();
+    String::from_utf8_lossy(&output).lines().next().unwrap_or_default().to_owned()
+}

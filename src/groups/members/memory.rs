@@ -161,6 +161,10 @@ impl Members {
         (self.groups.len(), self.members)
     }
 
+    pub fn is_known(&self, group: &str) -> bool {
+        self.groups.contains_key(group)
+    }
+
     pub(super) fn member(&mut self, group: &str, member: &str) -> Option<&mut Member> {
         self.groups.get_mut(group)?.members.get_mut(member)
     }

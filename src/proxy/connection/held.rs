@@ -38,7 +38,7 @@ impl Connection {
 
     async fn judge(&self, view: &Arc<View>, header: &RequestHeader, body: &Bytes) -> Result<Ruling, String> {
         match transactions::is_one(header.api_key) {
-            true => transactions::request(&self.context, view, header, body).await,
+            true => transactions::request(&self.context, view, self.library, header, body).await,
             false => self.judge_member(view, header, body).await,
         }
     }

@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use super::events::{AppError, Role, Sighting, Told};
+use super::errors::Errors;
+use super::events::{Role, Sighting, Told};
 use crate::support::checker::{History, Seen, check};
 
 /// A stretch of time that is looked at by itself: around one cutover, or around nothing.
@@ -23,7 +24,7 @@ pub struct Window {
 }
 
 /// The longest silence of any partition in a window, in milliseconds. It may have begun before the window.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Stall {
     pub window: String,
     pub planned: bool,
@@ -45,7 +46,7 @@ impl Stall {
 }
 
 /// One client's row.
-#[derive(Debug, Clone, Default, Serialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Judgement {
     pub version: String,
     pub idempotent: bool,
@@ -64,8 +65,7 @@ pub struct Judgement {
     pub redelivered: usize,
     /// The same to the reader with a position of its own: never right.
     pub reread: usize,
-    #[serde(skip)]
-    pub errors: Vec<AppError>,
+    pub errors: Errors,
     pub stalls: Vec<Stall>,
     /// What went wrong with the run itself, such as a program that ended early.
     pub broken: Vec<String>,
@@ -88,9 +88,7 @@ impl Judgement {
             ("out of order", self.out_of_order, self.idempotent),
         ];
         all.extend(counts.iter().filter(|(_, n, counts)| *counts && *n > 0).map(|(what, n, _)| format!("{n} {what}")));
-        for error in self.errors.iter().filter(|e| e.fatal) {
-            all.push(format!("fatal for the {}: {}", error.by.name(), error.text));
-        }
+        all.extend(self.errors.fatal.iter().map(|error| format!("fatal for the {error}")));
         for stall in self.stalls.iter().filter(|s| s.planned) {
             for role in Role::ALL.into_iter().filter(|&role| stall.of(role) > limit(role)) {
                 let (window, still, machine) = (&stall.window, stall.of(role), stall.machine);
@@ -125,7 +123,7 @@ pub fn judge(told: &Told, stored: Vec<Seen>, windows: &[Window]) -> Judgement {
         renamed: group.renamed.len() + assigned.renamed.len(),
         redelivered: again(&told.group),
         reread: again(&told.assigned),
-        errors: told.errors.clone(),
+        errors: Errors::of(&told.errors),
         stalls: windows.iter().map(|window| stall(told, window)).collect(),
         broken: Vec::new(),
         notes: told.notes.clone(),
@@ -175,6 +173,7 @@ fn longest_silence(sightings: &[Sighting], window: &Window) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::matrix::events::AppError;
     use crate::support::checker::RecordId;
 
     fn sighting(ms: u64, partition: i32, offset: i64, key: u32, seq: u64) -> Sighting {

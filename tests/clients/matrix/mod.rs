@@ -3,11 +3,13 @@
 
 #![allow(dead_code)]
 
+pub mod errors;
 pub mod events;
 mod exact;
 pub mod judge;
 pub mod known;
 pub mod program;
 mod pulse;
+pub mod results;
 pub mod scenario;
 pub mod table;

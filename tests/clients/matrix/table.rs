@@ -2,9 +2,11 @@
 
 use std::fmt::Write as _;
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::events::{AppError, Role};
+use super::errors::one_line;
+use super::events::Role;
 use super::judge::{Judgement, Stall};
 use super::known::Known;
 
@@ -21,7 +23,12 @@ pub struct NoRuns {
 }
 
 /// Through the proxy, and the same without it.
+#[derive(Serialize, Deserialize)]
 pub struct Runs {
+    /// When, and of what commit.
+    pub stamp: String,
+    /// Records per second.
+    pub rate: u32,
     pub proxied: Judgement,
     pub direct: Judgement,
 }
@@ -35,27 +42,18 @@ impl Row {
             Err(_) => Vec::new(),
         }
     }
-}
 
-pub fn json(rows: &[Row]) -> Value {
-    let row = |row: &Row| match &row.outcome {
-        Ok(runs) => json!({
-            "client": row.known.name,
-            "title": row.known.title,
-            "proxied": judgement(&runs.proxied),
-            "direct": judgement(&runs.direct),
-            "violations": row.violations(),
-        }),
-        Err(none) => json!({"client": row.known.name, "title": row.known.title, "not_run": none.reason}),
-    };
-    rows.iter().map(row).collect()
-}
+    /// What is kept of it, with what it was judged to be.
+    pub fn json(&self) -> Value {
+        let mut value = json!(self.outcome.as_ref().ok());
+        value["violations"] = json!(self.violations());
+        value
+    }
 
-fn judgement(judgement: &Judgement) -> Value {
-    let mut value = json!(judgement);
-    value["errors"] = json!(kinds(&judgement.errors, usize::MAX));
-    value["fatal_errors"] = json!(judgement.errors.iter().filter(|e| e.fatal).count());
-    value
+    /// What [`Row::json`] gave.
+    pub fn read(known: &'static Known, kept: &[u8]) -> serde_json::Result<Row> {
+        Ok(Row { known, outcome: Ok(serde_json::from_slice(kept)?) })
+    }
 }
 
 /// Two tables and what is to be said of single clients.
@@ -84,11 +82,10 @@ fn table(text: &mut String, rows: &[Row], windows: &[&str], run: fn(&Runs) -> &J
     for row in rows {
         let Ok(runs) = &row.outcome else { continue };
         let judgement = run(runs);
-        let fatal = judgement.errors.iter().filter(|e| e.fatal).count();
         let stalls = windows.iter().map(|name| stall(judgement.stalls.iter().find(|s| s.window == *name)));
         let _ = writeln!(
             text,
-            "| {} | {} | {} | {} | {}{} | {} | {} | {} | {} ({fatal}) | {} |",
+            "| {} | {} | {} | {} | {}{} | {} | {} | {} | {} ({}) | {} |",
             row.known.title,
             judgement.version,
             judgement.acknowledged,
@@ -98,7 +95,8 @@ fn table(text: &mut String, rows: &[Row], windows: &[&str], run: fn(&Runs) -> &J
             judgement.skipped,
             judgement.out_of_order,
             judgement.redelivered,
-            judgement.errors.len(),
+            judgement.errors.total,
+            judgement.errors.fatal.len(),
             stalls.collect::<Vec<_>>().join(" | ")
         );
     }
@@ -110,10 +108,11 @@ fn stall(stall: Option<&Stall>) -> String {
 }
 
 fn notes(text: &mut String, row: &Row) {
-    /// Kinds of errors of one run; the rest is in the JSON.
-    const KINDS: usize = 3;
     let known = row.known;
     let mut lines = Vec::new();
+    if let Ok(runs) = &row.outcome {
+        lines.push(format!("measured {}, {} records a second.", runs.stamp, runs.rate));
+    }
     if !known.note.is_empty() {
         lines.push(known.note.to_owned());
     }
@@ -125,7 +124,7 @@ fn notes(text: &mut String, row: &Row) {
             lines.extend(row.violations().into_iter().map(|v| format!("**Broken:** {v}.")));
             for (way, judgement) in [("Through the proxy", &runs.proxied), ("Without it", &runs.direct)] {
                 lines.extend(judgement.notes.iter().map(|note| format!("{way}: {note}.")));
-                lines.extend(kinds(&judgement.errors, KINDS).into_iter().map(|kind| format!("{way}: {kind}.")));
+                lines.extend(judgement.errors.kinds().into_iter().map(|kind| format!("{way}: {kind}.")));
                 if way == "Without it" {
                     lines.extend(judgement.broken.iter().map(|what| format!("{way}: {}.", one_line(what))));
                 }
@@ -136,45 +135,4 @@ fn notes(text: &mut String, row: &Row) {
     if !lines.is_empty() {
         let _ = writeln!(text, "- {} ({}): {}", known.title, known.name, lines.join(" "));
     }
-}
-
-/// Equal errors counted once, numbers (partitions, ports) aside; the most frequent first.
-fn kinds(errors: &[AppError], most: usize) -> Vec<String> {
-    let mut kinds: Vec<(String, usize)> = Vec::new();
-    for error in errors {
-        let fatal = if error.fatal { "fatal, " } else { "" };
-        let kind = format!("{fatal}{}: `{}`", error.by.name(), one_line(&without_numbers(&error.text)));
-        match kinds.iter_mut().find(|(known, _)| *known == kind) {
-            Some((_, count)) => *count += 1,
-            None => kinds.push((kind, 1)),
-        }
-    }
-    kinds.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
-    let rest = kinds.len().saturating_sub(most);
-    let mut lines: Vec<String> =
-        kinds.into_iter().take(most).map(|(kind, count)| format!("{count} × {kind}")).collect();
-    if rest > 0 {
-        lines.push(format!("{rest} more kinds of errors"));
-    }
-    lines
-}
-
-fn without_numbers(text: &str) -> String {
-    let mut plain = String::with_capacity(text.len());
-    for letter in text.chars() {
-        match letter {
-            '0'..='9' if plain.ends_with('#') => {}
-            '0'..='9' => plain.push('#'),
-            other => plain.push(other),
-        }
-    }
-    plain
-}
-
-/// Short and without what would end a table's cell, a list's line or a piece of code.
-fn one_line(text: &str) -> String {
-    /// Enough to recognise an error.
-    const LENGTH: usize = 160;
-    let line: String = text.replace('|', "/").replace('`', "'").split_whitespace().collect::<Vec<_>>().join(" ");
-    line.chars().take(LENGTH).collect::<String>().trim_end_matches('.').to_owned()
 }
