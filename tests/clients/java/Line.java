@@ -15,6 +15,9 @@ final class Line {
     }
 
     static void error(String by, boolean fatal, Throwable error) {
+        if (fatal) {
+            error.printStackTrace();
+        }
         say("{\"event\":\"error\",\"by\":\"" + by + "\",\"fatal\":" + fatal + ",\"text\":\"" + escaped(error)
             + "\",\"ms\":" + System.currentTimeMillis() + "}");
     }

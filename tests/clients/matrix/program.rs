@@ -120,8 +120,14 @@ impl Program {
                 for line in lines.lines() {
                     let mut heard = locked(&heard);
                     let Heard { told, broken } = &mut *heard;
+                    let known_errors = told.errors.len();
                     if let Err(wrong) = line.map_err(|e| e.to_string()).and_then(|line| told.hear(&line)) {
                         broken.push(wrong);
+                    } else if let Some(error) =
+                        told.errors.get(known_errors..).and_then(|new| new.iter().find(|e| e.fatal))
+                    {
+                        // At once: the run may go on for long.
+                        eprintln!("    {name}: fatal for the {}: {}", error.by.name(), error.text);
                     }
                 }
             }
