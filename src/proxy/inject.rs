@@ -14,7 +14,7 @@ use super::Context;
 use super::produce::{self, Taken};
 use crate::catalog::View;
 use crate::model::TopicPartition;
-use crate::upstream::ProducedPartition;
+use crate::upstream::{Lane, ProducedPartition};
 use crate::wire::header::RequestHeader;
 
 /// Topics by name, with error messages (KIP-467).
@@ -77,7 +77,7 @@ async fn through(
             let cluster = context.clusters[view.active.ix()].as_ref().ok_or("the active cluster is not configured")?;
             let snapshot = cluster.snapshot().await.map_err(|e| e.to_string())?;
             let leader = snapshot.leader(&tp.topic, tp.partition).map_err(|code| format!("no leader: error {code}"))?;
-            let stored = cluster.produce(leader, vec![(tp.clone(), batch.into())], -1, TIMEOUT).await;
+            let stored = cluster.produce(leader, Lane::Produce, vec![(tp.clone(), batch.into())], -1, TIMEOUT).await;
             let stored = stored.map_err(|e| e.to_string())?.remove(tp).ok_or("no answer for the partition")?;
             let row = TopicProduceResponse::default().with_name(name().into());
             let reply = ProduceResponse::default()

@@ -14,7 +14,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use futures_util::future::OptionFuture;
 use parking_lot::RwLockReadGuard;
-use tokio::sync::{OwnedRwLockReadGuard, oneshot};
+use tokio::sync::OwnedRwLockReadGuard;
 use tokio::time::Instant;
 
 pub(super) use ahead::PIECES;
@@ -24,7 +24,7 @@ pub(super) use maps::store_map;
 use pipeline::Behind;
 
 use super::open::{Begin, OpenError, Opened, open};
-use super::writer::Outcome;
+use super::writer::{Answer, Feed, STOPPING, outcome};
 use super::{Direction, RETRY_WAIT};
 use crate::admin::metrics::{self, TeeResult};
 use crate::catalog::{Partition, StreamState};
@@ -66,6 +66,8 @@ struct Stream {
     log: u32,
     back: Return,
     behind: Behind,
+    /// Where what is sent next was had from.
+    feed: Feed,
     /// Read already, to be copied next.
     ahead: Option<Box<Piece>>,
 }
@@ -92,6 +94,7 @@ pub async fn run(direction: Arc<Direction>, partition: Arc<Partition>) {
                     log,
                     back: Return::default(),
                     behind: Behind::default(),
+                    feed: Feed::Tee,
                     ahead: None,
                 };
                 if let Some(Begin { ends, logical, at }) = begin {
@@ -141,20 +144,8 @@ pub(super) fn now_ms() -> i64 {
     i64::try_from(now.as_millis()).unwrap_or(i64::MAX)
 }
 
-const STOPPING: &str = "the stream is stopping";
 const OTHER_COPY: &str = "another topic has become the copy";
 const NEW_LEADER: &str = "the active cluster's log has a new leader";
-
-/// By which the standby's answer to one append comes.
-type Answer = oneshot::Receiver<Outcome>;
-
-async fn outcome(answer: Answer) -> Result<ProducedPartition, String> {
-    match answer.await {
-        Ok(Ok(produced)) => Ok(produced),
-        Ok(Err(error)) => Err(format!("standby: {error}")),
-        Err(_) => Err(STOPPING.into()),
-    }
-}
 
 impl Stream {
     async fn pump(&mut self) -> Stop {
@@ -173,6 +164,7 @@ impl Stream {
             let returning = self.return_to_sync(end).await;
             if let Some(item) = teed {
                 (gap_since, self.ahead) = (None, None);
+                self.feed = Feed::Tee;
                 let batches = self.with_followers(item);
                 if let Err(stop) = self.teed(batches).await {
                     return stop;
@@ -290,6 +282,7 @@ impl Stream {
             return Ok(false);
         }
         self.partition.set_state(StreamState::CatchUp);
+        self.feed = Feed::Fetch;
         self.note_cleaned(&plan.gaps);
         let ahead = (room.is_some() && plan.active_next < part.last_stable_offset).then(|| self.read(plan.active_next));
         {
@@ -412,7 +405,7 @@ impl Stream {
         let snapshot = self.direction.standby.snapshot().await.map_err(|e| format!("standby: {e}"))?;
         let leader = snapshot.leader(&tp.topic, tp.partition);
         let leader = leader.map_err(|code| format!("standby: no leader for the partition (Kafka error {code})"))?;
-        self.direction.writer.append(leader, tp, batch).ok_or_else(|| STOPPING.into())
+        self.direction.writer.append(leader, self.feed, tp, batch).ok_or_else(|| STOPPING.into())
     }
 
     /// The standby put the batch elsewhere: its log is not what this stream believed.

@@ -1,10 +1,14 @@
 //! Produce requests to the standby, shared by the streams whose partitions the same broker leads. What a stream has handed
 //! over goes out in that order, on one connection, one batch per partition and request.
+//!
+//! A broker serves a connection's requests one at a time. What is teed shares one, since few requests cost least. What is
+//! fetched, when a lot is to be copied, has others, so that the broker reads a request while it stores the last one.
 
 mod line;
 
 use std::collections::HashMap;
 use std::future::poll_fn;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
@@ -23,29 +27,68 @@ use line::Line;
 use crate::admin::metrics;
 use crate::model::TopicPartition;
 use crate::records::Split;
-use crate::upstream::{Cluster, ProducedPartition, UpstreamError};
+use crate::upstream::{self, Cluster, ProducedPartition, UpstreamError};
 
 /// Bytes put into one request before it is sent, one batch more at most.
 const REQUEST_BYTES: usize = 4 << 20;
-/// Requests under way to one broker: hides the way there and back, which to another region is long.
+/// Requests under way on one connection: hides the way there and back, which to another region is long.
 const IN_FLIGHT: usize = 64;
 /// With so many under way the next one waits for company: a request costs more than the batches in it.
 const EAGER: usize = 4;
 const LINGER: Duration = Duration::from_millis(1);
-/// Bytes under way to one broker, one request more at most.
+/// Bytes under way on one connection, one request more at most.
 const BYTES_IN_FLIGHT: usize = 16 << 20;
+/// Connections to a broker for what is fetched; a partition keeps to one of them.
+const FETCHED_LANES: u16 = 4;
+/// The first of their numbers, see [`Lane::Own`](upstream::Lane::Own).
+const FIRST_LANE: u16 = 20;
 /// What the standby's broker gets to collect its acknowledgements.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What became of one append.
-pub type Outcome = Result<ProducedPartition, Arc<UpstreamError>>;
+type Outcome = Result<ProducedPartition, Arc<UpstreamError>>;
+
+/// By which the standby's answer to one append comes.
+pub type Answer = oneshot::Receiver<Outcome>;
+
+pub const STOPPING: &str = "the stream is stopping";
+
+pub async fn outcome(answer: Answer) -> Result<ProducedPartition, String> {
+    match answer.await {
+        Ok(Ok(produced)) => Ok(produced),
+        Ok(Err(error)) => Err(format!("standby: {error}")),
+        Err(_) => Err(STOPPING.into()),
+    }
+}
 
 struct Job {
     batch: Split,
     done: oneshot::Sender<Outcome>,
 }
 
-/// What streams have handed over for one broker. They bound it: each waits for what it has handed over before it takes more.
+/// Where a stream has its batches from. It changes over only when nothing that it has handed over is under way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Feed {
+    Tee,
+    Fetch,
+}
+
+impl Feed {
+    fn lane(self, tp: &TopicPartition) -> upstream::Lane {
+        match self {
+            Feed::Tee => upstream::Lane::Produce,
+            Feed::Fetch => {
+                let mut hasher = DefaultHasher::new();
+                tp.topic.hash(&mut hasher);
+                // Those of one topic in turns.
+                let turn = hasher.finish().wrapping_add(tp.partition as u64) % u64::from(FETCHED_LANES);
+                upstream::Lane::Own(FIRST_LANE + turn as u16)
+            }
+        }
+    }
+}
+
+/// What streams have handed over for one connection. They bound it: each waits for what it has handed over before it takes more.
 struct Lane {
     /// `None`: the writer has stopped.
     line: Mutex<Option<Line<Job>>>,
@@ -77,7 +120,7 @@ impl Lane {
 pub struct Writer {
     standby: Cluster,
     appended: Counter,
-    lanes: Mutex<HashMap<i32, Arc<Lane>>>,
+    lanes: Mutex<HashMap<(i32, upstream::Lane), Arc<Lane>>>,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -90,19 +133,19 @@ impl Writer {
 
     /// Hands one batch over to be appended through the partition's leader: in the order of these calls. The answer comes by
     /// the channel; it closes when the writer has stopped. `None`: it has.
-    pub fn append(&self, leader: i32, tp: &TopicPartition, batch: Split) -> Option<oneshot::Receiver<Outcome>> {
+    pub fn append(&self, leader: i32, feed: Feed, tp: &TopicPartition, batch: Split) -> Option<Answer> {
         let (done, outcome) = oneshot::channel();
-        let lane = self.lane(leader);
+        let lane = self.lane(leader, feed.lane(tp));
         lane.line.lock().as_mut()?.push(tp, Job { batch, done });
         lane.filled.notify_one();
         Some(outcome)
     }
 
-    fn lane(&self, leader: i32) -> Arc<Lane> {
+    fn lane(&self, leader: i32, by: upstream::Lane) -> Arc<Lane> {
         let mut lanes = self.lanes.lock();
-        let open = lanes.entry(leader).or_insert_with(|| {
+        let open = lanes.entry((leader, by)).or_insert_with(|| {
             let lane = Lane::open();
-            let to = To { standby: self.standby.clone(), leader, appended: self.appended.clone() };
+            let to = To { standby: self.standby.clone(), leader, by, appended: self.appended.clone() };
             self.tasks.spawn(run(to, lane.clone(), self.stop.clone()));
             lane
         });
@@ -114,6 +157,7 @@ impl Writer {
 struct To {
     standby: Cluster,
     leader: i32,
+    by: upstream::Lane,
     appended: Counter,
 }
 
@@ -154,7 +198,7 @@ async fn send(to: &To, request: Vec<(TopicPartition, Job)>) {
         waiting.push((tp.clone(), batch.len(), done));
         batches.push((tp, batch));
     }
-    match to.standby.produce(to.leader, batches, -1, TIMEOUT).await {
+    match to.standby.produce(to.leader, to.by, batches, -1, TIMEOUT).await {
         Ok(mut produced) => {
             for (tp, size, done) in waiting {
                 if let Some(outcome) = produced.remove(&tp) {
@@ -171,5 +215,25 @@ async fn send(to: &To, request: Vec<(TopicPartition, Job)>) {
                 let _ = done.send(Err(error.clone()));
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn what_is_fetched_of_a_topic_takes_turns_and_keeps_to_its_connection() {
+        let tp = |partition| TopicPartition::new("topic", partition);
+        let taken: Vec<_> = (0..8).map(|partition| Feed::Fetch.lane(&tp(partition))).collect();
+        assert_eq!(taken[..4], taken[4..]);
+        let numbers = taken.iter().map(|lane| match lane {
+            upstream::Lane::Own(number) => *number,
+            other => panic!("{other:?} is what others wait on"),
+        });
+        assert_eq!(numbers.collect::<BTreeSet<_>>(), (FIRST_LANE..FIRST_LANE + FETCHED_LANES).collect());
+        assert!((0..8).all(|partition| Feed::Tee.lane(&tp(partition)) == upstream::Lane::Produce));
     }
 }

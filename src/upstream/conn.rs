@@ -10,27 +10,25 @@ use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::{Duration, Instant};
 
 use ::metrics::Histogram;
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, Bytes};
 use kafka_protocol::messages::{ApiVersionsRequest, ApiVersionsResponse};
 use kafka_protocol::protocol::{Message, Request, StrBytes, VersionRange};
 use parking_lot::Mutex;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::AbortHandle;
 
 use super::error::{Kind, Place, UpstreamError, code};
+use super::frames::Frames;
 use super::parts::Parts;
 use super::reply::{self, Head, ReplyError};
 use crate::admin::metrics::{self, Counted, Direction, Side};
-use crate::wire::frame::next_frame;
 
 /// Requests written or queued on one connection; more wait for a reply. A broker serves a connection's requests one
 /// at a time, so a longer queue would only hold memory.
 const MAX_IN_FLIGHT: usize = 256;
-/// Free space asked for before each read: a few small replies, or a part of a large one.
-const READ_CHUNK: usize = 64 * 1024;
 /// Reported in ApiVersions (KIP-511), visible in the brokers' connection metrics.
 const SOFTWARE_NAME: &str = "kafka-standby";
 
@@ -353,25 +351,12 @@ async fn write_requests(
     "closed by this side".to_owned()
 }
 
-async fn read_replies(mut socket: OwnedReadHalf, shared: &Shared, max_frame: usize) -> String {
-    let mut buf = BytesMut::new();
+async fn read_replies(socket: OwnedReadHalf, shared: &Shared, max_frame: usize) -> String {
+    let mut frames = Frames::new(socket);
     loop {
-        match next_frame(&mut buf, max_frame) {
-            Ok(Some(frame)) => {
-                if let Err(e) = deliver(shared, frame) {
-                    return e;
-                }
-                continue;
-            }
-            Ok(None) => {}
-            Err(e) => return e.to_string(),
-        }
-        buf.reserve(READ_CHUNK);
-        match socket.read_buf(&mut buf).await {
-            Ok(0) if buf.is_empty() => return "closed by the broker".to_owned(),
-            Ok(0) => return "closed by the broker inside a reply".to_owned(),
-            Ok(n) => metrics::bytes(Direction::ClusterIn).increment(n as u64),
-            Err(e) => return format!("read: {e}"),
+        let delivered = frames.next(max_frame).await.and_then(|frame| deliver(shared, frame));
+        if let Err(why) = delivered {
+            return why;
         }
     }
 }

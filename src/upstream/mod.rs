@@ -8,6 +8,7 @@ mod call;
 mod cluster;
 mod conn;
 mod error;
+mod frames;
 mod metadata;
 mod ops;
 mod parts;

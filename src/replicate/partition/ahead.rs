@@ -12,7 +12,7 @@ use crate::model::TopicPartition;
 use crate::upstream::{FetchFrom, FetchOptions, FetchedPartition, Isolation, UpstreamError};
 
 /// Bytes fetched at a time while catching up.
-const FETCH_BYTES: i32 = 2 << 20;
+const FETCH_BYTES: i32 = 1 << 20;
 /// Pieces of that size at a time, of all partitions. Beyond it a stream takes small ones: it waits for no other one, which may
 /// have to wait for a broker that is gone.
 pub(in crate::replicate) const PIECES: usize = 32;

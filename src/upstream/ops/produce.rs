@@ -59,14 +59,15 @@ impl Cluster {
     /// Writes one batch to each partition, all led by `leader`, in one request. One attempt: on an error the kind says
     /// whether the broker may have acted ([`Kind`]).
     ///
-    /// Requests of one lane reach the broker in the order in which these futures are first polled, as long as the
-    /// connection holds. `timeout` is what the broker gets; its reply is awaited a little longer.
+    /// Requests of one lane (usually [`Lane::Produce`]) reach the broker in the order in which these futures are first polled,
+    /// as long as the connection holds. `timeout` is what the broker gets; its reply is awaited a little longer.
     ///
     /// `acks` is 1 or -1: without acknowledgement there is no reply to wait for. A partition named twice is refused, since
     /// brokers silently keep only one of the batches.
     pub async fn produce(
         &self,
         leader: i32,
+        lane: Lane,
         batches: Vec<(TopicPartition, Split)>,
         acks: i16,
         timeout: Duration,
@@ -75,7 +76,7 @@ impl Cluster {
             .map_err(|why| self.error("Produce", Kind::Unsupported(why.into())))?;
         let write = |head: Head<'_>| head.frame(request.small(), |version, to| request.write(version, to));
         let (target, read) = (Target::Broker(leader), reply::read::<ProduceRequest>);
-        let sent = self.call_by::<ProduceRequest, _>(target, Lane::Produce, BY_NAME, timeout + GRACE, write, read);
+        let sent = self.call_by::<ProduceRequest, _>(target, lane, BY_NAME, timeout + GRACE, write, read);
         let reply = sent.await?;
         let mut produced = HashMap::with_capacity(batches.len());
         for topic in &reply.responses {
@@ -114,7 +115,8 @@ impl Cluster {
         let leader = self.snapshot_by(retry.deadline()).await?.leader(&tp.topic, tp.partition);
         let leader = leader.map_err(|code| self.kafka_error("Produce", code, Some(&tp.to_string())))?;
         let batches = vec![(tp.clone(), batch.clone().into())];
-        let mut produced = self.produce(leader, batches, ACKS_ALL, retry.left().saturating_sub(GRACE)).await?;
+        let mut produced =
+            self.produce(leader, Lane::Produce, batches, ACKS_ALL, retry.left().saturating_sub(GRACE)).await?;
         let refused = |code, message| Err(self.kafka_error("Produce", code, message).at_broker(leader));
         match produced.remove(tp) {
             Some(p) if p.error == code::NONE => Ok(p),
