@@ -20,6 +20,7 @@ mod kip848;
 mod lagging;
 mod late_commits;
 mod lifecycle;
+mod markers;
 #[path = "../clients/matrix/mod.rs"]
 mod matrix;
 mod money;
