@@ -75,6 +75,8 @@ pub enum Pool {
     Tee,
     /// The end of a cutover.
     Held,
+    /// Their client.
+    Replies,
 }
 
 /// The handles of one API.
@@ -189,9 +191,11 @@ pub fn connections(side: Side) -> &'static Gauge {
 pub fn buffer_bytes(pool: Pool) -> &'static Gauge {
     static TEE: OnceLock<Gauge> = OnceLock::new();
     static HELD: OnceLock<Gauge> = OnceLock::new();
+    static REPLIES: OnceLock<Gauge> = OnceLock::new();
     let (slot, label) = match pool {
         Pool::Tee => (&TEE, "tee"),
         Pool::Held => (&HELD, "held"),
+        Pool::Replies => (&REPLIES, "replies"),
     };
     slot.get_or_init(|| gauge!("kafka_standby_buffer_bytes", "pool" => label))
 }

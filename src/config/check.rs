@@ -250,6 +250,7 @@ impl Checker<'_> {
             max_frame: u32::try_from(max_frame).unwrap_or(u32::MAX),
             max_connections: u32::try_from(connections).unwrap_or(u32::MAX),
             tee_buffer: self.size("limits.tee_buffer", &raw.tee_buffer, 64 << 20, 1 << 20..=64 << 30),
+            reply_buffer: self.size("limits.reply_buffer", &raw.reply_buffer, 32 << 20, 1 << 20..=64 << 30),
             in_flight_per_connection: u32::try_from(in_flight).unwrap_or(u32::MAX),
             // Clients were tried up to 35 s; most give up on a request after 30 s.
             hold_deadline: self.duration("limits.hold_deadline", &raw.hold_deadline, 30 * SECOND, 100 * MILLI..=HOUR),

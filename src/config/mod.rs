@@ -122,6 +122,8 @@ pub struct Limits {
     pub max_connections: u32,
     /// Bytes of teed batches that wait for the standby, all partitions together; beyond it a stream catches up by fetching.
     pub tee_buffer: u64,
+    /// Bytes of replies that wait for their clients, all connections together; beyond it fetches bring less at a time.
+    pub reply_buffer: u64,
     /// Requests of one connection that wait for their answer; beyond it the proxy stops reading from the client.
     pub in_flight_per_connection: u32,
     /// A request is held no longer than this at a cutover.

@@ -117,6 +117,7 @@ pub(super) struct RawLimits {
     pub max_frame: Option<Text>,
     pub max_connections: Option<Spanned<i64>>,
     pub tee_buffer: Option<Text>,
+    pub reply_buffer: Option<Text>,
     pub in_flight_per_connection: Option<Spanned<i64>>,
     pub hold_deadline: Option<Text>,
 }

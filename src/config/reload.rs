@@ -33,6 +33,7 @@ pub(super) fn changes(old: &Config, new: &Config) -> Changes {
         ("limits.max_frame", old.limits.max_frame != new.limits.max_frame),
         ("limits.max_connections", old.limits.max_connections != new.limits.max_connections),
         ("limits.tee_buffer", old.limits.tee_buffer != new.limits.tee_buffer),
+        ("limits.reply_buffer", old.limits.reply_buffer != new.limits.reply_buffer),
         ("limits.in_flight_per_connection", old.limits.in_flight_per_connection != new.limits.in_flight_per_connection),
     ];
     let differing =

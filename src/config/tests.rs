@@ -27,6 +27,7 @@ fn defaults() {
     assert_eq!(config.listener.advertise, "127.0.0.1");
     assert_eq!(config.limits.max_frame, 104_857_600);
     assert_eq!(config.limits.tee_buffer, 64 << 20);
+    assert_eq!(config.limits.reply_buffer, 32 << 20);
     assert_eq!(config.limits.hold_deadline, Duration::from_secs(30));
     assert_eq!(config.groups.sync_interval, Duration::from_secs(1));
     assert_eq!(config.topics.on_delete, OnDelete::Keep);

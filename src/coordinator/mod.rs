@@ -28,7 +28,7 @@ use crate::config::Config;
 use crate::cutover::Phase;
 use crate::groups::Rehome;
 use crate::model::{ClusterIx, Generation};
-use crate::proxy::{Context, Gate, Server, Transactions};
+use crate::proxy::{Budget, Context, Gate, Server, Transactions};
 use crate::state::{Store, Superseded};
 use crate::upstream::{ClientOptions, Cluster};
 use crate::wire::versions::Advertised;
@@ -137,6 +137,7 @@ impl Coordinator {
             transactions: coordinator.transactions.clone(),
             house: coordinator.clone(),
             connections: AtomicUsize::new(0),
+            budget: Arc::new(Budget::new(coordinator.config.limits.reply_buffer)),
         });
         let server = Server::new(context.clone(), coordinator.stop.clone());
         let _ = coordinator.context.set(context);

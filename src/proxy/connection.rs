@@ -269,7 +269,7 @@ impl Connection {
                 produce::Taken::Held => return Err(Failure::End(End::Gate)),
             },
             pending::FETCH => {
-                let (body, plain) = fetch::request(&view, version, &body)?;
+                let (body, plain) = fetch::request(&view, version, &body, self.context.budget.fetch_limit())?;
                 (Reply::Fetch { plain }, Some(Some(body)))
             }
             pending::SHARE_FETCH | pending::SHARE_ACKNOWLEDGE => {

@@ -20,11 +20,14 @@ use crate::wire::body;
 /// How long a reply waits before it shows that nothing can be shown yet.
 const SHOW_WAIT: Duration = Duration::from_millis(100);
 
-/// The request for the cluster, and whether its reply may be translated where it lies: nothing of it was left out.
-pub fn request(view: &View, version: i16, body: &Bytes) -> Result<(Bytes, bool), String> {
+/// The request for the cluster, which asks for `limit` bytes at most, and whether its reply may be translated where it lies:
+/// nothing of it was left out.
+pub fn request(view: &View, version: i16, body: &Bytes, limit: i32) -> Result<(Bytes, bool), String> {
     let mut request = FetchRequest::decode(&mut body.clone(), version).map_err(|e| e.to_string())?;
     let (topics, incremental) = (request.topics.len(), rewrite::fetch::incremental(&request));
     rewrite::fetch::request(&mut request, view).map_err(|e| e.to_string())?;
+    request.max_bytes = request.max_bytes.min(limit);
+    request.min_bytes = request.min_bytes.min(limit);
     let mut out = BytesMut::with_capacity(body.len());
     request.encode(&mut out, version).map_err(|e| e.to_string())?;
     Ok((out.freeze(), !incremental && request.topics.len() == topics))

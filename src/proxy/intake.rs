@@ -174,9 +174,25 @@ impl Intake {
         frame
     }
 
+    /// Steps over what is there of the next `most` bytes, and gives it.
+    pub fn skim(&mut self, most: usize) -> &[u8] {
+        if !self.parked.is_empty() {
+            self.borrow();
+        }
+        let there = self.start..self.end.min(self.start + most);
+        self.start = there.end;
+        self.gathers = false;
+        self.slice(there)
+    }
+
+    /// Whether the frame in front would be gathered in memory of its own.
+    pub fn gathers(length: usize) -> bool {
+        length > COPIED
+    }
+
     /// Gets the frame in front whole before it is looked at again.
     pub fn gather(&mut self, length: usize) {
-        if length > COPIED {
+        if Self::gathers(length) {
             let mut frame = BytesMut::with_capacity(length.min(RESERVE_STEP));
             frame.put_slice(self.frame(length));
             self.step(length);

@@ -3,6 +3,7 @@
 //! One client connection maps to one upstream connection of the broker behind the virtual broker it was made to. Two tasks
 //! on one of the clients' [`threads`] serve it: [`connection`] reads requests, [`replies`] answers them in order.
 
+mod budget;
 mod commits;
 mod connection;
 mod fetch;
@@ -20,6 +21,7 @@ mod standby;
 mod threads;
 mod transactions;
 
+pub use budget::Budget;
 pub use gate::{Gate, GateState};
 pub use inject::{InjectError, produce as inject};
 pub use pending::Reply;
@@ -116,4 +118,5 @@ pub struct Context {
     pub transactions: Arc<Transactions>,
     pub house: Arc<dyn House>,
     pub connections: AtomicUsize,
+    pub budget: Arc<Budget>,
 }

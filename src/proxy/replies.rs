@@ -11,6 +11,7 @@ use bytes::{Bytes, BytesMut};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{oneshot, watch};
 
+use super::budget::Held;
 use super::connection::{End, write_frame};
 use super::gate::{self, GateState};
 use super::inbox::Inbox;
@@ -20,7 +21,7 @@ use super::{Context, commits, fetch, local, produce, shares, transactions};
 use crate::admin::metrics::{self, Counted, Direction, RequestResult, Side};
 use crate::catalog::View;
 use crate::groups;
-use crate::rewrite;
+use crate::rewrite::{self, fetch::Thin};
 use crate::wire::apis;
 use crate::wire::header::{self, RequestHeader};
 
@@ -56,6 +57,10 @@ pub enum Cut {
 struct Upstream {
     read: Intake,
     view: Arc<View>,
+    /// What the reply that is being gathered counts.
+    held: Option<Held>,
+    /// The reply that is being thinned, and how much of it is to come.
+    thin: Option<(Thin, usize)>,
     _open: Counted,
 }
 
@@ -116,6 +121,10 @@ pub async fn run(context: Arc<Context>, client: OwnedWriteHalf, inbox: Arc<Inbox
             out = front(&mut replies.leaving), if !replies.leaving.is_empty() => match out {
                 Ok([head, body]) => {
                     inbox.make_room(1);
+                    // The client may take its time.
+                    if let Some(upstream) = &mut replies.upstream {
+                        upstream.read.park();
+                    }
                     replies.write(&[&head, &body]).await
                 }
                 Err(end) => Err(end),
@@ -165,7 +174,8 @@ impl Replies {
         inbox.take(|message| match message {
             ToReplies::Upstream { read, view } => {
                 let open = Counted::connection(Side::Cluster);
-                *upstream = Some(Upstream { read: Intake::new(read), view, _open: open });
+                let (read, held, thin) = (Intake::new(read), None, None);
+                *upstream = Some(Upstream { read, view, held, thin, _open: open });
             }
             ToReplies::Pending(pending) => queue.push_back(pending),
             ToReplies::Quieten { hard, done } => *quieten = Some((hard, done)),
@@ -271,7 +281,7 @@ async fn leave(context: Arc<Context>, asked: Asked, answer: Answer) -> Result<[B
     }
     observe(&context, &view, &header, &request, &out).await;
     metrics::api(key, name_of(key)).seconds.record(started.elapsed());
-    Ok([head(&header), out])
+    Ok([head(&header), context.budget.count(out)])
 }
 
 /// Lets the rest of the house know what a reply says, before the client does.

@@ -156,6 +156,8 @@ pub fn request(
     let mut partitions = req.topics.iter().flat_map(|topic| &topic.partitions);
     let acknowledges = partitions.any(|p| !p.acknowledgement_batches.is_empty());
     share_fetch::request(&mut req, view);
+    let limit = context.budget.fetch_limit();
+    (req.max_bytes, req.min_bytes) = (req.max_bytes.min(limit), req.min_bytes.min(limit));
     owed.pay(&mut req);
     Ok(Taken::Send(encode(&req, version)?, Asked { owed: owed.clone(), group, acknowledges }))
 }

@@ -1,8 +1,10 @@
 //! Fetch (key 1): offsets, epochs, leaders, endpoints and topic ids; always without a fetch session.
 
 mod patch;
+mod thin;
 
 pub use patch::{Part, patch};
+pub use thin::Thin;
 
 use bytes::Bytes;
 use kafka_protocol::error::ResponseError;

@@ -32,6 +32,7 @@ mod reading;
 mod retries;
 mod rig;
 mod shares;
+mod slow_readers;
 mod smoke;
 mod standby_loss;
 mod static_members;

@@ -10,10 +10,13 @@ use tokio::io::AsyncWriteExt;
 use super::{Answer, Asked, Leaving, REPLY_SLACK, Replies, STUCK, Upstream, bad, leave, name_of};
 use crate::admin::metrics::{self, Direction};
 use crate::catalog::View;
+use crate::proxy::budget::{Held, TIGHT_FETCH};
 use crate::proxy::connection::End;
-use crate::proxy::intake::{Broken, Next};
+use crate::proxy::intake::{Broken, Intake, Next};
 use crate::proxy::pending::{self, Pending, Reply};
 use crate::proxy::{fetch, gate, produce};
+use crate::rewrite::fetch::Thin;
+use crate::wire::frame::LENGTH_PREFIX;
 use crate::wire::{guard, header};
 
 /// Replies that leave from where they lie.
@@ -35,6 +38,16 @@ enum Need {
     More,
 }
 
+/// Goes on with the reply that is being thinned; gives it when it has come.
+fn thinned(upstream: &mut Upstream) -> Option<BytesMut> {
+    let (thin, missing) = upstream.thin.as_mut()?;
+    let there = upstream.read.skim(*missing);
+    thin.push(there);
+    *missing -= there.len();
+    let (thin, _) = upstream.thin.take_if(|(_, missing)| *missing == 0)?;
+    Some(thin.finish())
+}
+
 impl Replies {
     /// Deals with what has been read from upstream.
     pub(super) async fn burst(&mut self) -> Result<(), End> {
@@ -53,10 +66,19 @@ impl Replies {
         loop {
             // What the proxy answers itself between two replies of the broker.
             self.take_answered();
+            if upstream.thin.is_some() {
+                let Some(frame) = thinned(upstream) else { return Ok(()) };
+                let held = self.context.budget.hold(frame.len());
+                self.gathered(&view, frame, Some(held))?;
+                run.start = upstream.read.position();
+            }
             let next = upstream.read.next(max).map_err(|e| End::Frame(format!("from the broker: {e}")))?;
             match next {
                 Next::Nothing => break,
-                Next::Gathered(frame) => self.gathered(&view, frame).await?,
+                Next::Gathered(frame) => {
+                    let held = upstream.held.take();
+                    self.gathered(&view, frame, held)?;
+                }
                 Next::Part(length) if self.may_pass(&view, upstream.read.frame(length), length) => {
                     self.queue.pop_front();
                     run.replies += 1;
@@ -66,8 +88,10 @@ impl Replies {
                 }
                 Next::Part(length) => {
                     self.flush(upstream, &mut run).await?;
-                    upstream.read.gather(length);
-                    return Ok(());
+                    self.gather(upstream, length);
+                    if upstream.thin.is_none() {
+                        return Ok(());
+                    }
                 }
                 Next::Whole(length) => {
                     let pending = self.oldest()?;
@@ -79,7 +103,7 @@ impl Replies {
                         continue;
                     }
                     self.flush(upstream, &mut run).await?;
-                    let frame = upstream.read.take(length);
+                    let frame = self.context.budget.count(upstream.read.take(length));
                     self.stay(&view, pending, frame, need)?;
                 }
             }
@@ -92,11 +116,34 @@ impl Replies {
         self.queue.pop_front().ok_or_else(|| End::Frame("the broker answered what was not asked".into()))
     }
 
+    /// Begins to gather the frame in front, or to thin it if there is too much already that waits for its clients.
+    fn gather(&self, upstream: &mut Upstream, length: usize) {
+        if !Intake::gathers(length) {
+            return;
+        }
+        let budget = &self.context.budget;
+        upstream.held = budget.try_hold(length);
+        match self.queue.front() {
+            Some(Pending { header, reply: Reply::Fetch { .. }, .. }) if upstream.held.is_none() => {
+                upstream.read.skim(LENGTH_PREFIX);
+                upstream.thin = Some((Thin::new(header.api_version, TIGHT_FETCH), length));
+            }
+            _ => {
+                upstream.held.get_or_insert_with(|| budget.hold(length));
+                upstream.read.gather(length);
+            }
+        }
+    }
+
     /// A frame that was gathered: with nothing before it that waits, it leaves at once.
-    async fn gathered(&mut self, view: &Arc<View>, mut frame: BytesMut) -> Result<(), End> {
+    fn gathered(&mut self, view: &Arc<View>, mut frame: BytesMut, held: Option<Held>) -> Result<(), End> {
         let pending = self.oldest()?;
         let need = self.need(view, &pending, &mut frame)?;
-        self.stay(view, pending, frame.freeze(), need)
+        let frame = match held {
+            Some(held) => held.within(frame.freeze()),
+            None => frame.freeze(),
+        };
+        self.stay(view, pending, frame, need)
     }
 
     /// Does the reply whose front is there belong to the client as it comes? If so, its front is made the client's.

@@ -9,17 +9,17 @@ use crate::rewrite::Translate;
 use crate::wire::reader::{ReadError, Reader};
 
 /// First versions of what changed in the layout (message FetchResponse).
-const SESSIONS: i16 = 7;
-const LOG_START_OFFSET: i16 = 5;
-const PREFERRED_REPLICA: i16 = 11;
-const FLEXIBLE: i16 = 12;
-const TOPIC_IDS: i16 = 13;
+pub(super) const SESSIONS: i16 = 7;
+pub(super) const LOG_START_OFFSET: i16 = 5;
+pub(super) const PREFERRED_REPLICA: i16 = 11;
+pub(super) const FLEXIBLE: i16 = 12;
+pub(super) const TOPIC_IDS: i16 = 13;
 /// Field positions in a record batch (Kafka class DefaultRecordBatch).
-const BATCH_LENGTH: usize = 8;
+pub(super) const BATCH_LENGTH: usize = 8;
 const LEADER_EPOCH: usize = 12;
 const MAGIC: usize = 16;
 /// Bytes before those that a batch's length counts.
-const LOG_OVERHEAD: usize = 12;
+pub(super) const LOG_OVERHEAD: usize = 12;
 const MAGIC_2: u8 = 2;
 
 /// One partition of a reply, in the cluster's offsets.

@@ -63,11 +63,22 @@ impl Raw {
 
     /// The next frame without its length; `None`: closed, orderly or by a reset.
     pub fn frame(&mut self) -> Option<Bytes> {
+        let length = self.length()?;
+        Some(self.rest(length))
+    }
+
+    /// The length of the next frame, of which nothing more is read.
+    pub fn length(&mut self) -> Option<usize> {
         let mut length = [0; 4];
         self.fill(&mut length)?;
-        let mut frame = vec![0; usize::try_from(i32::from_be_bytes(length)).expect("a positive length")];
+        Some(usize::try_from(i32::from_be_bytes(length)).expect("a positive length"))
+    }
+
+    /// That frame.
+    pub fn rest(&mut self, length: usize) -> Bytes {
+        let mut frame = vec![0; length];
         self.fill(&mut frame).expect("a whole frame");
-        Some(frame.into())
+        frame.into()
     }
 
     fn fill(&mut self, buffer: &mut [u8]) -> Option<()> {
