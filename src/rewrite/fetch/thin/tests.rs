@@ -29,7 +29,7 @@ fn part(version: i16, index: usize, batches: &[usize], cut: usize) -> PartitionD
         .with_partition_index(index as i32)
         .with_high_watermark(50)
         .with_last_stable_offset(49)
-        .with_aborted_transactions((index % 4 > 0).then_some(aborted))
+        .with_aborted_transactions((!index.is_multiple_of(4)).then_some(aborted))
         .with_current_leader(if version >= 12 && index % 2 == 1 { leader } else { LeaderIdAndEpoch::default() })
         .with_records(Some(records.into()))
 }
