@@ -2,7 +2,7 @@
 //! waits holds no more than the bytes of a frame that has not come whole.
 //!
 //! Small frames are looked at where they were read, several at a time. A large one is passed on as it comes, if nobody needs
-//! it whole, or gathered in memory of its own.
+//! it whole, most of it without its being read ([`splice`]), or gathered in memory of its own.
 
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -13,13 +13,14 @@ use bytes::{BufMut, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
+use super::splice;
 use crate::wire::frame::{self, FrameError, LENGTH_PREFIX, RESERVE_STEP};
 
 /// Bytes asked of a socket at a time. Fewer make more system calls, more do not fit into a core's cache.
 const CHUNK: usize = 256 << 10;
 /// A frame of this size or less is copied where it must be kept; a larger one is gathered apart, if it is not there yet.
 const COPIED: usize = 16 << 10;
-/// Bytes asked for where the last frame was gathered: the next one will be as well, and what is read here is copied.
+/// Bytes asked for where the last frame was gathered or spliced: the next one will be as well, and what is read here is copied.
 const PEEKED: usize = 4 << 10;
 /// Chunks that a thread keeps for its next connections.
 const SPARE: usize = 4;
@@ -61,12 +62,14 @@ pub struct Intake {
     gathered: Option<(BytesMut, usize)>,
     /// The last frame was.
     gathers: bool,
+    /// The rest of the last frame never was in the chunk.
+    spliced: bool,
 }
 
 impl Intake {
     pub fn new(socket: OwnedReadHalf) -> Self {
         let (chunk, parked) = (Vec::new(), Vec::new());
-        Intake { socket, chunk, start: 0, end: 0, parked, gathered: None, gathers: false }
+        Intake { socket, chunk, start: 0, end: 0, parked, gathered: None, gathers: false, spliced: false }
     }
 
     pub fn socket(&self) -> &OwnedReadHalf {
@@ -96,7 +99,7 @@ impl Intake {
             return pin!(self.socket.read_buf(&mut room)).poll(cx);
         }
         self.borrow();
-        let limit = if self.gathers { (self.end + PEEKED).min(CHUNK) } else { CHUNK };
+        let limit = if self.gathers || self.spliced { (self.end + PEEKED).min(CHUNK) } else { CHUNK };
         let mut room = ReadBuf::new(self.chunk.get_mut(self.end..limit).unwrap_or_default());
         let read = Pin::new(&mut self.socket).poll_read(cx, &mut room);
         let n = room.filled().len();
@@ -163,7 +166,7 @@ impl Intake {
     pub fn step(&mut self, length: usize) -> usize {
         let end = self.start + LENGTH_PREFIX + length;
         self.start = end.min(self.end);
-        self.gathers = false;
+        (self.gathers, self.spliced) = (false, false);
         end - self.start
     }
 
@@ -181,13 +184,19 @@ impl Intake {
         }
         let there = self.start..self.end.min(self.start + most);
         self.start = there.end;
-        self.gathers = false;
+        (self.gathers, self.spliced) = (false, false);
         self.slice(there)
     }
 
     /// Whether the frame in front would be gathered in memory of its own.
     pub fn gathers(length: usize) -> bool {
         length > COPIED
+    }
+
+    /// Whether the frame in front is to be looked at again when more of it is there: little was asked for, since the last one
+    /// went past, and it may be one that nobody needs whole, too. Once for each frame.
+    pub fn reads_on(&mut self) -> bool {
+        std::mem::take(&mut self.spliced)
     }
 
     /// Gets the frame in front whole before it is looked at again.
@@ -211,8 +220,13 @@ impl Intake {
         self.chunk.get(range).unwrap_or_default()
     }
 
-    /// Passes the next `left` bytes on, which are the rest of a frame.
+    /// Passes the next `left` bytes on, which are the rest of a frame: none of them has been read.
     pub async fn pass(&mut self, mut left: usize, to: &mut OwnedWriteHalf) -> Result<(), Broken> {
+        if left >= splice::LEAST {
+            self.park();
+            left = splice::pass(self.socket.as_ref(), to.as_ref(), left).await?;
+            self.spliced = left == 0;
+        }
         while left > 0 {
             if self.start == self.end && self.read().await.map_err(Broken::From)? == 0 {
                 return Err(Broken::Closed);

@@ -17,6 +17,7 @@ mod produce;
 mod replies;
 mod server;
 mod shares;
+mod splice;
 mod standby;
 mod threads;
 mod transactions;

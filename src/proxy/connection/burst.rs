@@ -50,7 +50,9 @@ impl Connection {
             }
             self.flush(session, &mut run).await?;
             if !whole {
-                self.client.gather(length);
+                if !self.client.reads_on() {
+                    self.client.gather(length);
+                }
                 return Ok(None);
             }
             let frame = self.client.take(length);

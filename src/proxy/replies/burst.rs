@@ -88,6 +88,9 @@ impl Replies {
                 }
                 Next::Part(length) => {
                     self.flush(upstream, &mut run).await?;
+                    if upstream.read.reads_on() {
+                        return Ok(());
+                    }
                     self.gather(upstream, length);
                     if upstream.thin.is_none() {
                         return Ok(());
