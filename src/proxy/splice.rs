@@ -30,7 +30,7 @@ mod linux {
     use super::{Broken, TcpStream};
 
     /// Bytes that a pipe takes at a time, and its size: that counts a page for each piece, whatever its length.
-    const SIZE: usize = 512 << 10;
+    const SIZE: usize = 1 << 20;
     /// Pipes that a thread has open at most, each with two descriptors: a connection whose reader is slow holds one.
     pub const OPEN: usize = 16;
     /// Of those, what is kept for the next frames.
