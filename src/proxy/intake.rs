@@ -344,6 +344,36 @@ mod tests {
         writer.await.unwrap();
     }
 
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn little_is_read_behind_a_frame_that_went_past_until_the_next_one_needs_more() {
+        let (mut client, server) = pair().await;
+        let (out, mut broker) = pair().await;
+        let ((read, _write), (_read, mut to)) = (server.into_split(), out.into_split());
+        let (large, next) = (vec![1; 3 * CHUNK], vec![2; COPIED + 1]);
+        let sent = framed(&[large, next.clone()]);
+        let writer = tokio::spawn(async move { client.write_all(&sent).await.map(|()| client) });
+        let reader = tokio::spawn(async move { broker.read_exact(&mut vec![0; 2 * CHUNK]).await.map(|_| broker) });
+        let mut intake = Intake::new(read);
+        assert!(intake.read().await.unwrap() > LENGTH_PREFIX);
+        let Ok(Next::Part(length)) = intake.next(1 << 30) else { panic!("a part of the first") };
+        let missing = intake.step(length);
+        assert!(intake.pass(missing, &mut to).await.is_ok());
+        assert!(intake.read().await.unwrap() <= PEEKED);
+        let mut reads = 0;
+        while !matches!(intake.next(1 << 30), Ok(Next::Whole(_))) {
+            // Asked for once, the rest is read where it can be looked at, not gathered apart.
+            if reads == 0 {
+                intake.gather(COPIED + 1);
+            }
+            reads += 1;
+            assert!(intake.read().await.unwrap() > 0);
+        }
+        assert_eq!(intake.take(COPIED + 1), next[..]);
+        writer.await.unwrap().unwrap();
+        reader.await.unwrap().unwrap();
+    }
+
     #[tokio::test]
     async fn a_connection_that_waits_holds_only_what_it_was_sent() {
         let (mut client, server) = pair().await;
