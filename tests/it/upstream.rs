@@ -153,7 +153,7 @@ async fn pipelined_batches_keep_their_order() {
     let leader = cluster.topics().await.unwrap().leader("pipeline", 0).unwrap();
     let send = |n: i32| {
         let batches = vec![(tp.clone(), batch(2, 4_000_000_000_000_000_001, n * 2, false).into())];
-        cluster.produce(leader, batches, -1, TIMEOUT)
+        cluster.produce(leader, Lane::Produce, batches, -1, TIMEOUT)
     };
     send(0).await.unwrap();
     let replies = futures_util::future::join_all((1..200).map(send)).await;
