@@ -136,7 +136,8 @@ pub async fn request(
         pending::ADD_OFFSETS_TO_TXN => {
             let mut req: AddOffsetsToTxnRequest = decode(body, version)?;
             let who = Producer { id: req.producer_id.0, epoch: req.producer_epoch };
-            let real = match settle(context, view, &req.transactional_id, who, Ask::AddOffsets { version }).await {
+            let ask = Ask::AddOffsets { version, library };
+            let real = match settle(context, view, &req.transactional_id, who, ask).await {
                 Verdict::Refuse(code) => return refused(header, body, code),
                 verdict => real(verdict, who),
             };

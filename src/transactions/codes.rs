@@ -38,7 +38,7 @@ pub fn broken(ask: Ask) -> i16 {
         Ask::AddPartitions { library: Library::Java, .. } => TRANSACTION_ABORTABLE,
         // Clients send version 3 at most, whether they know TRANSACTION_ABORTABLE or not.
         Ask::AddPartitions { .. } => UNKNOWN_PRODUCER_ID,
-        Ask::AddOffsets { version } | Ask::CommitOffsets { version } if version >= OFFSETS_ABORTABLE => {
+        Ask::AddOffsets { version, .. } | Ask::CommitOffsets { version } if version >= OFFSETS_ABORTABLE => {
             TRANSACTION_ABORTABLE
         }
         Ask::AddOffsets { .. } => UNKNOWN_PRODUCER_ID,
@@ -53,7 +53,7 @@ pub fn broken(ask: Ask) -> i16 {
 /// Another incarnation of the producer has taken over.
 pub fn fenced(ask: Ask) -> i16 {
     match ask {
-        Ask::AddPartitions { version, .. } | Ask::AddOffsets { version } | Ask::End { version, .. }
+        Ask::AddPartitions { version, .. } | Ask::AddOffsets { version, .. } | Ask::End { version, .. }
             if version >= TXN_FENCED =>
         {
             PRODUCER_FENCED

@@ -1,6 +1,6 @@
 //! The rules of one transactional id.
 
-use super::{Ask, At, Init, LAST_EPOCH, Mapping, Producer, Record, Touched, Verdict, codes};
+use super::{Ask, At, Init, LAST_EPOCH, Library, Mapping, Producer, Record, Touched, Verdict, codes};
 use crate::model::Generation;
 
 /// EndTxn replies carry a producer from this version on, one epoch higher (KIP-890).
@@ -54,6 +54,9 @@ pub(super) struct Entry {
     pub mapping: Option<Mapping>,
     pub broken: bool,
     pub ending: Ending,
+    /// Of the current transaction, something that only follows an acknowledged AddPartitionsToTxn or AddOffsetsToTxn was seen; `None`:
+    /// this memory is younger.
+    wrote: Option<bool>,
     pub touched: Touched,
     /// Of the last transaction that was committed in this generation.
     pub last: Touched,
@@ -102,6 +105,7 @@ impl Entry {
             mapping,
             broken: false,
             ending: Ending::Idle,
+            wrote: Some(false),
             touched: Touched::default(),
             last: Touched::default(),
             ended: None,
@@ -115,7 +119,7 @@ impl Entry {
     pub fn restored(record: Record) -> Self {
         let Record { told, timeout_ms, mapping, broken, at_ms } = record;
         let mut entry = Entry::new(told, timeout_ms, mapping, at_ms);
-        (entry.exact, entry.broken, entry.ending) = (false, broken, Ending::Unknown);
+        (entry.exact, entry.broken, entry.ending, entry.wrote) = (false, broken, Ending::Unknown, None);
         entry
     }
 
@@ -163,7 +167,24 @@ impl Entry {
                 self.broken = false;
                 Verdict::Done(told)
             }
-            ask => Verdict::Refuse(codes::broken(ask)),
+            ask => self.refuse_broken(ask),
+        }
+    }
+
+    /// Java ends a transaction without an EndTxn when no addition to it was acknowledged: told to abort, it would be told so for
+    /// ever.
+    fn refuse_broken(&mut self, ask: Ask) -> Verdict {
+        match (ask, self.wrote) {
+            // Nothing was written: what was added before, if anything, is refused by the broker, and can be aborted there.
+            (
+                Ask::AddPartitions { library: Library::Java, .. } | Ask::AddOffsets { library: Library::Java, .. },
+                Some(false),
+            ) => {
+                self.broken = false;
+                Verdict::Map(self.timeout_ms)
+            }
+            (ask, None) => Verdict::Refuse(codes::broken(ask.of_other())),
+            (ask, _) => Verdict::Refuse(codes::broken(ask)),
         }
     }
 
@@ -183,13 +204,16 @@ impl Entry {
             _ => {
                 self.ending = Ending::Open;
                 self.ended = None;
+                if matches!(ask, Ask::Produce { .. } | Ask::CommitOffsets { .. }) {
+                    self.wrote = Some(true);
+                }
             }
         }
     }
 
     fn finish(&mut self, asked: Producer, committed: bool, told: Producer) {
         self.told = told;
-        self.ending = Ending::Idle;
+        (self.ending, self.wrote) = (Ending::Idle, Some(false));
         let touched = std::mem::take(&mut self.touched);
         if committed {
             self.last = touched;
@@ -291,6 +315,7 @@ impl Entry {
         (self.told, self.exact, self.broken) = (told, true, false);
         (self.timeout_ms, self.bumped_from) = (timeout_ms, asked);
         (self.ending, self.ended, self.touched) = (Ending::Idle, None, Touched::default());
+        self.wrote = Some(false);
     }
 
     /// A mapping for a client that goes on as it is: the coordinator gave `real` to a new incarnation.

@@ -84,6 +84,7 @@ pub enum Ask {
     },
     AddOffsets {
         version: i16,
+        library: Library,
     },
     CommitOffsets {
         version: i16,
@@ -93,6 +94,18 @@ pub enum Ask {
         committed: bool,
         library: Library,
     },
+}
+
+impl Ask {
+    /// The same of a library of which nothing is known.
+    fn of_other(mut self) -> Self {
+        if let Ask::AddPartitions { library, .. } | Ask::AddOffsets { library, .. } | Ask::End { library, .. } =
+            &mut self
+        {
+            *library = Library::Other;
+        }
+        self
+    }
 }
 
 /// What becomes of a request.

@@ -80,8 +80,8 @@ fn what_was_open_must_be_aborted_and_the_abort_is_answered_here() {
             (produce(11), 120),
             (produce(9), 48),
             (add(3), 59),
-            (Ask::AddOffsets { version: 4 }, 120),
-            (Ask::AddOffsets { version: 3 }, 59),
+            (Ask::AddOffsets { version: 4, library: Library::Other }, 120),
+            (Ask::AddOffsets { version: 3, library: Library::Other }, 59),
             (Ask::CommitOffsets { version: 4 }, 120),
             (Ask::CommitOffsets { version: 3 }, 22),
             (end(version, true), if version == 5 { 120 } else { 59 }),
@@ -100,6 +100,41 @@ fn what_was_open_must_be_aborted_and_the_abort_is_answered_here() {
         map(&mut memory, p(90, 0), 1);
         assert_eq!(memory.judge(ID, after, produce(TV1), 1, NOW), Verdict::As(p(90, 0)));
     }
+}
+
+/// Java ends what it believes to be empty without an EndTxn.
+#[test]
+fn of_java_what_was_open_and_not_written_to_begins_anew() {
+    let add = Ask::AddPartitions { version: 3, library: Library::Java };
+    let offsets = Ask::AddOffsets { version: 4, library: Library::Java };
+    for (open, ask) in [(add, add), (add, offsets), (offsets, add)] {
+        let mut memory = born(p(5, 3));
+        memory.judge(ID, p(5, 3), open, 0, NOW);
+        assert_eq!(memory.break_open(None, 0).len(), 1);
+        assert_eq!(
+            memory.judge(ID, p(5, 3), produce(TV1), 1, NOW),
+            Verdict::Refuse(120),
+            "its addition was acknowledged"
+        );
+        assert_eq!(memory.judge(ID, p(5, 3), ask, 1, NOW), Verdict::Map(5_000));
+        map(&mut memory, p(90, 0), 1);
+        assert_eq!(memory.judge(ID, p(5, 3), ask, 1, NOW), Verdict::As(p(90, 0)));
+    }
+    for wrote in [produce(TV1), Ask::CommitOffsets { version: 4 }] {
+        let mut memory = born(p(5, 3));
+        memory.judge(ID, p(5, 3), add, 0, NOW);
+        memory.judge(ID, p(5, 3), wrote, 0, NOW);
+        memory.break_open(None, 0);
+        for _ in 0..2 {
+            assert_eq!(memory.judge(ID, p(5, 3), add, 1, NOW), Verdict::Refuse(120));
+        }
+        assert_eq!(memory.judge(ID, p(5, 3), end(3, false), 1, NOW), Verdict::Done(p(5, 3)));
+    }
+    // Restored from the state topic: whether it has written is not known, and an InitProducerId has to follow.
+    let mut memory = Memory::default();
+    let record = Record { told: p(5, 3), timeout_ms: 5_000, mapping: None, broken: true, at_ms: 0 };
+    memory.restore(ID, record, 0);
+    assert_eq!(memory.judge(ID, p(5, 3), add, 1, NOW), Verdict::Refuse(59));
 }
 
 #[test]

@@ -112,12 +112,13 @@ async fn batches_come_back_as_they_were_sent() {
     let tps: Vec<_> = (0..3).map(|p| TopicPartition::new("bytes", p)).collect();
     let leader = cluster.topics().await.unwrap().leader("bytes", 0).unwrap();
     let sent = batch(7, 4_000_000_000_000_000_000, 0, false);
-    let first = cluster.produce(leader, vec![(tps[0].clone(), sent.clone().into())], -1, TIMEOUT).await.unwrap();
+    let first =
+        cluster.produce(leader, Lane::Produce, vec![(tps[0].clone(), sent.clone().into())], -1, TIMEOUT).await.unwrap();
     assert_eq!((first[&tps[0]].error, first[&tps[0]].base_offset, first[&tps[0]].log_append_time), (0, 0, -1));
     let again = cluster.produce_one(&tps[0], sent.clone()).await.unwrap();
     assert_eq!((again.base_offset, again.log_append_time), (0, 1_700_000_000_000), "a duplicate, and told so");
     let gap = batch(1, 4_000_000_000_000_000_000, 99, false);
-    let gap = cluster.produce(leader, vec![(tps[0].clone(), gap.into())], -1, TIMEOUT).await.unwrap();
+    let gap = cluster.produce(leader, Lane::Produce, vec![(tps[0].clone(), gap.into())], -1, TIMEOUT).await.unwrap();
     assert_eq!(gap[&tps[0]].error, 45);
     cluster.produce_one(&tps[1], batch(3, -1, -1, false)).await.unwrap();
 
