@@ -64,7 +64,7 @@ pub enum Ruling {
     SendAs { version: i16, frame: Bytes },
 }
 
-/// The members of all groups, as all connections see them.
+/// The members of all groups, as all connections see them; noted as their replies pass.
 pub struct Rehome {
     started: Instant,
     members: Mutex<Members>,
@@ -79,11 +79,6 @@ impl Default for Rehome {
 }
 
 impl Rehome {
-    /// An empty memory. Members are noted as their replies pass.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
     /// Judges a JoinGroup, SyncGroup, Heartbeat, LeaveGroup or OffsetCommit that has passed the guard. May wait, for up to
     /// [`super::members::MAX_HOLD`]; dropping the future gives the request up.
     ///

@@ -215,7 +215,7 @@ async fn a_held_heartbeat_that_is_given_up_does_not_count() {
 #[tokio::test]
 async fn strangers_after_a_restart_come_back_re_homed() {
     let unknown = UNKNOWN_MEMBER_ID;
-    let rehome = Rehome::new();
+    let rehome = Rehome::default();
     let adjust = |generation, key, v, request: &Bytes, reply: Bytes| {
         rehome.adjust_reply(&view(generation), &header(key, v), request, reply)
     };
@@ -246,7 +246,7 @@ async fn strangers_after_a_restart_come_back_re_homed() {
 
 #[tokio::test]
 async fn replies_teach_who_is_a_member() {
-    let rehome = Rehome::new();
+    let rehome = Rehome::default();
     let old = |member: &str| rehome.members.lock().is_old(Who { group: "g", member, generation: 1 });
     let (join, v0) = (body(&join_of(""), 9), view(0));
     for (member, code) in [("in", NONE), ("id", MEMBER_ID_REQUIRED), ("refused", 24)] {
