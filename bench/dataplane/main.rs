@@ -77,6 +77,7 @@ enum Part {
     Pressure,
     Storm,
     Scale,
+    Open,
     /// Consume after a cutover
     After,
 }
@@ -181,6 +182,7 @@ fn main() -> ExitCode {
             Part::Pressure => parts::pressure::pressure(&mut bench),
             Part::Storm => parts::scale::storm(&mut bench),
             Part::Scale => parts::scale::scale(&mut bench),
+            Part::Open => parts::open::open(&mut bench),
             Part::After => parts::throughput::after(&mut bench),
         }
     }

@@ -177,26 +177,14 @@ async fn log(cluster: &Cluster, tp: &TopicPartition) -> Result<Log, String> {
 
 /// The active cluster's log, and its leader's epoch.
 async fn active_log(direction: &Direction, tp: &TopicPartition) -> Result<(Log, i32), String> {
-    let ends = async {
-        let mut found = direction.active.log_ends(std::slice::from_ref(tp)).await.map_err(|e| e.to_string())?;
-        match found.remove(tp) {
-            Some(Ok(end)) => Ok(end),
-            Some(Err(code)) => Err(format!("Kafka error {code}")),
-            None => Err("no answer for the partition".into()),
-        }
-    };
-    let (start, end) = tokio::join!(offset(&direction.active, tp, OffsetSpec::Earliest), ends);
-    let end = end?;
+    let active = &direction.active;
+    let (start, end) = tokio::join!(offset(active, tp, OffsetSpec::Earliest), active.log_end_of(tp));
+    let end = end.map_err(|e| e.to_string())?;
     Ok((Log::new(start?, end.offset)?, end.leader_epoch))
 }
 
 pub(super) async fn offset(cluster: &Cluster, tp: &TopicPartition, spec: OffsetSpec) -> Result<i64, String> {
-    let mut found = cluster.list_offsets(std::slice::from_ref(tp), spec).await.map_err(|e| e.to_string())?;
-    match found.remove(tp) {
-        Some(Ok(offset)) => Ok(offset),
-        Some(Err(e)) => Err(e.to_string()),
-        None => Err("no answer for the partition".into()),
-    }
+    cluster.offset_of(tp, spec).await.map_err(|e| e.to_string())
 }
 
 /// The leader's log end: above the high watermark while replicas still fetch. `None` where the leader epoch is not known.
@@ -205,12 +193,8 @@ async fn log_end(cluster: &Cluster, tp: &TopicPartition) -> Result<Option<i64>, 
     let Some(epoch) = snapshot.partition(&tp.topic, tp.partition).map(|p| p.leader_epoch).filter(|&e| e >= 0) else {
         return Ok(None);
     };
-    let mut ends = cluster.offset_for_leader_epoch(&[(tp.clone(), epoch)]).await.map_err(|e| e.to_string())?;
-    match ends.remove(tp) {
-        Some(Ok(end)) => Ok(Some(end.end_offset).filter(|&e| e >= 0)),
-        Some(Err(e)) => Err(e.to_string()),
-        None => Ok(None),
-    }
+    let end = cluster.epoch_end_of(tp, epoch).await.map_err(|e| e.to_string())?;
+    Ok(Some(end.end_offset).filter(|&e| e >= 0))
 }
 
 /// The identity that the stream stamps with: the sequence goes on where the standby knows it to be, so that an append that
@@ -218,13 +202,7 @@ async fn log_end(cluster: &Cluster, tp: &TopicPartition) -> Result<Option<i64>, 
 pub(super) async fn stamp(direction: &Direction, tp: &TopicPartition) -> Result<StampState, OpenError> {
     let producer_id = stream_producer_id(&tp.topic, tp.partition, direction.to());
     let not_yet = |e: String| OpenError::NotYet(format!("standby: {e}"));
-    let found = direction.standby.describe_producers(std::slice::from_ref(tp)).await;
-    let mut found = found.map_err(|e| not_yet(e.to_string()))?;
-    let producers = match found.remove(tp) {
-        Some(Ok(producers)) => producers,
-        Some(Err(e)) => return Err(not_yet(e.to_string())),
-        None => Vec::new(),
-    };
+    let producers = direction.standby.producers_of(tp).await.map_err(|e| not_yet(e.to_string()))?;
     for producer in producers.iter().filter(|p| p.current_txn_start_offset >= 0) {
         // Below it readers of committed records would stand still for ever, once this cluster is the active one again.
         let ended = direction.standby.end_hanging(tp, producer).await.map_err(|e| not_yet(e.to_string()))?;

@@ -50,17 +50,11 @@ pub async fn look(direction: &Direction, ends: &[(&Arc<Partition>, LogEnd)]) {
 
 /// As [`look`], for one partition: an error says why it could not be looked at.
 pub async fn look_at(direction: &Direction, partition: &Arc<Partition>) -> Result<(), String> {
-    let found = direction.active.log_ends(std::slice::from_ref(&partition.tp)).await.map_err(|e| e.to_string())?;
-    match found.get(&partition.tp) {
-        Some(Ok(end)) => {
-            look(direction, &[(partition, *end)]).await;
-            match partition.lineage.lock().look(end.leader_epoch, end.offset) {
-                Look::Known => Ok(()),
-                Look::Rose { .. } => Err("the new leader does not say what it knows".into()),
-            }
-        }
-        Some(Err(code)) => Err(format!("Kafka error {code}")),
-        None => Err("no answer for the partition".into()),
+    let end = direction.active.log_end_of(&partition.tp).await.map_err(|e| e.to_string())?;
+    look(direction, &[(partition, end)]).await;
+    match partition.lineage.lock().look(end.leader_epoch, end.offset) {
+        Look::Known => Ok(()),
+        Look::Rose { .. } => Err("the new leader does not say what it knows".into()),
     }
 }
 
@@ -138,13 +132,8 @@ pub async fn epoch_before(direction: &Direction, tp: &TopicPartition, epoch: i32
     if epoch <= 0 {
         return Ok(None);
     }
-    let asked = [(tp.clone(), epoch - 1)];
-    let mut found = direction.active.offset_for_leader_epoch(&asked).await.map_err(|e| e.to_string())?;
-    match found.remove(tp) {
-        Some(Ok(end)) => Ok(Some(end).filter(|end| end.end_offset >= 0)),
-        Some(Err(code)) => Err(format!("OffsetForLeaderEpoch: Kafka error {code}")),
-        None => Err("no answer for the partition".into()),
-    }
+    let end = direction.active.epoch_end_of(tp, epoch - 1).await.map_err(|e| e.to_string())?;
+    Ok(Some(end).filter(|end| end.end_offset >= 0))
 }
 
 /// Did streams of this generation put everything there that the standby has from `from` on? Somebody else's records have other

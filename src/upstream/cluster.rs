@@ -15,6 +15,7 @@ use super::conn::{ConnOptions, Connection};
 use super::error::{KafkaError, Kind, Place, UpstreamError, code};
 use super::metadata::{Broker, Snapshot};
 use super::pool::{Node, Patience, Pool, PoolError};
+use super::together::Together;
 use super::versions;
 
 /// Groups whose coordinator is remembered; when there are more the memory starts anew, at the price of a look-up each.
@@ -96,6 +97,7 @@ struct Inner {
     refreshes: AtomicU64,
     refreshed: tokio::sync::Mutex<Refreshed>,
     coordinators: Mutex<HashMap<String, i32>>,
+    together: Together,
 }
 
 /// The last refresh that succeeded: its number among those started, and when.
@@ -126,6 +128,7 @@ impl Cluster {
             refreshes: AtomicU64::new(0),
             refreshed: tokio::sync::Mutex::default(),
             coordinators: Mutex::default(),
+            together: Together::default(),
         };
         Cluster { inner: Arc::new(inner), timeout: options.timeout }
     }
@@ -180,6 +183,11 @@ impl Cluster {
         }
         versions::intersect(conns.iter().map(|c| c.api_versions()))
             .ok_or_else(|| failure.unwrap_or_else(|| self.error("ApiVersions", no_address())))
+    }
+
+    /// Questions of many tasks that are put together.
+    pub(super) fn together(&self) -> &Together {
+        &self.inner.together
     }
 
     /// The configured addresses, `host:port` each.

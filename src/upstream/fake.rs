@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::{BufMut, Bytes, BytesMut};
-use kafka_protocol::messages::ApiVersionsResponse;
 use kafka_protocol::messages::api_versions_response::ApiVersion;
-use kafka_protocol::protocol::{Encodable, HeaderVersion};
+use kafka_protocol::messages::{ApiVersionsResponse, RequestHeader};
+use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -17,6 +17,8 @@ pub struct Asked {
     pub correlation_id: i32,
     /// How many requests other than ApiVersions this broker had before.
     pub nth: usize,
+    /// The whole request, header included.
+    pub request: Bytes,
 }
 
 pub enum Answer {
@@ -29,6 +31,13 @@ pub enum Answer {
 }
 
 impl Asked {
+    /// What is asked.
+    pub fn body<R: Request>(&self) -> R {
+        let mut request = self.request.clone();
+        RequestHeader::decode(&mut request, R::header_version(self.version)).unwrap();
+        R::decode(&mut request, self.version).unwrap()
+    }
+
     /// A proper answer.
     pub fn reply<M: Encodable + HeaderVersion>(&self, message: &M) -> Answer {
         Answer::Raw(frame(self.correlation_id, message, self.version))
@@ -109,7 +118,8 @@ async fn serve(mut stream: TcpStream, script: Script, requests: Arc<AtomicUsize>
         let at = |i: usize| i16::from_be_bytes([request[i], request[i + 1]]);
         let correlation_id = i32::from_be_bytes(request[4..8].try_into().unwrap());
         let nth = if at(0) == 18 { 0 } else { requests.fetch_add(1, Ordering::SeqCst) };
-        match script(Asked { key: at(0), version: at(2), correlation_id, nth }) {
+        let (key, version, request) = (at(0), at(2), request.into());
+        match script(Asked { key, version, correlation_id, nth, request }) {
             Answer::Raw(bytes) => stream.write_all(&bytes).await?,
             Answer::RawThenClose(bytes) => {
                 stream.write_all(&bytes).await?;

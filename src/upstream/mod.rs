@@ -16,6 +16,7 @@ mod pool;
 mod reach;
 mod reply;
 mod retry;
+mod together;
 mod versions;
 
 #[cfg(test)]

@@ -24,6 +24,7 @@ mod markers;
 #[path = "../clients/matrix/mod.rs"]
 mod matrix;
 mod money;
+mod opening;
 mod operator;
 mod pipeline;
 mod planted;

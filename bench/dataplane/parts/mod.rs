@@ -2,6 +2,7 @@
 
 pub mod copy;
 pub mod latency;
+pub mod open;
 pub mod pressure;
 pub mod scale;
 pub mod throughput;

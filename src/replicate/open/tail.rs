@@ -29,6 +29,16 @@ pub async fn records_end(cluster: &Cluster, tp: &TopicPartition, low: i64, end: 
 
 /// The batch that holds `offset`; `None` where there is none any more.
 pub(super) async fn batch_at(cluster: &Cluster, tp: &TopicPartition, offset: i64) -> Result<Option<Batch>, String> {
+    let reaching = |records| {
+        let first = Batches::new(records).find(|b| b.as_ref().map_or(true, |b| b.header().next_offset() > offset));
+        first.transpose().map_err(|e| e.to_string())
+    };
+    // Together with other partitions, which are opened at the same time. Where that does not show it, it is asked for alone.
+    if let Ok(records) = cluster.peek(tp, offset).await
+        && let Ok(Some(batch)) = reaching(records)
+    {
+        return Ok(Some(batch));
+    }
     let options = FetchOptions {
         max_wait: Duration::from_millis(100),
         max_bytes: 1,
@@ -41,8 +51,7 @@ pub(super) async fn batch_at(cluster: &Cluster, tp: &TopicPartition, offset: i64
     if part.error != 0 {
         return Err(format!("reading offset {offset} failed with Kafka error {}", part.error));
     }
-    let first = Batches::new(part.records).find(|b| b.as_ref().map_or(true, |b| b.header().next_offset() > offset));
-    first.transpose().map_err(|e| e.to_string())
+    reaching(part.records)
 }
 
 /// A switchover left nothing behind: records there are those of somebody who still writes to the retired cluster.

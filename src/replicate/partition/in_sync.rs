@@ -61,12 +61,8 @@ impl Stream {
 
     /// A partition with nothing to copy is level with a dead standby, too.
     async fn standby_answers(&self) -> bool {
-        let tp = std::slice::from_ref(&self.partition.tp);
-        let asked = self.direction.standby.list_offsets(tp, OffsetSpec::Latest);
-        match tokio::time::timeout(CAUGHT_UP, asked).await {
-            Ok(Ok(ends)) => matches!(ends.get(&self.partition.tp), Some(Ok(_))),
-            _ => false,
-        }
+        let asked = self.direction.standby.offset_of(&self.partition.tp, OffsetSpec::Latest);
+        matches!(tokio::time::timeout(CAUGHT_UP, asked).await, Ok(Ok(_)))
     }
 
     async fn store_in_sync(&self) {

@@ -5,18 +5,27 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::join_all;
-use kafka_protocol::messages::FetchRequest;
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_protocol::messages::fetch_response::PartitionData;
+use kafka_protocol::messages::{FetchRequest, FetchResponse};
 use kafka_protocol::protocol::VersionRange;
+use parking_lot::Mutex;
+use tokio::time::Instant;
 
+use super::log::checked;
 use super::{group_by_leader, group_by_topic, millis, topic_name};
 use crate::model::TopicPartition;
 use crate::upstream::cluster::{Cluster, Lane, Target};
 use crate::upstream::error::{UpstreamError, code, means_stale_metadata};
+use crate::upstream::together::{Ask, Line, Row, Together};
 
 /// Topics by name only: from version 13 on the request wants topic ids (KIP-516).
 const BY_NAME: VersionRange = VersionRange { min: 4, max: 12 };
+
+/// What [`Cluster::peek`] reads of a partition at most: the batches of most producers are smaller (`batch.size`: 16 KiB).
+const PEEK_BYTES: i32 = 32 << 10;
+/// Partitions of which one request peeks: 4 MiB in all.
+const PEEKS_TOGETHER: usize = 128;
 
 /// Which records a fetch may return.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -177,6 +186,54 @@ impl Cluster {
             fetched.insert(from.tp.clone(), FetchedPartition::failed(code::UNKNOWN_SERVER_ERROR));
         }
         Ok(fetched)
+    }
+
+    /// Looks at what a partition holds from an offset on, together with those who look at others at the same time. Does not
+    /// wait for records; one attempt. A batch that is larger than what is read may be missing from the answer: where nothing
+    /// comes [`Cluster::fetch`] knows more.
+    pub async fn peek(&self, tp: &TopicPartition, offset: i64) -> Result<Bytes, UpstreamError> {
+        self.ask_together_once(Peek, tp, offset, Instant::now() + self.timeout()).await
+    }
+}
+
+/// Fetch of a few bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(in crate::upstream) struct Peek;
+
+impl Ask for Peek {
+    type Question = i64;
+    type Answer = Bytes;
+    type Request = FetchRequest;
+    const NAME: &'static str = "Fetch";
+    const WITHIN: VersionRange = BY_NAME;
+    const LANE: Lane = Lane::Fetch;
+    const LIMIT: usize = PEEKS_TOGETHER;
+
+    fn request(self, items: &[(TopicPartition, i64)]) -> FetchRequest {
+        let from = |(tp, offset): &(TopicPartition, i64)| FetchFrom {
+            tp: tp.clone(),
+            offset: *offset,
+            max_bytes: PEEK_BYTES,
+            current_leader_epoch: None,
+        };
+        let max_bytes = PEEK_BYTES.saturating_mul(i32::try_from(items.len()).unwrap_or(i32::MAX));
+        let options = FetchOptions { max_wait: Duration::ZERO, max_bytes, ..Default::default() };
+        fetch_request(&items.iter().map(from).collect::<Vec<_>>(), &options)
+    }
+
+    /// None for anybody if the reply has an error as a whole.
+    fn answers(reply: FetchResponse) -> Vec<Row<Bytes>> {
+        let topics = reply.responses.into_iter();
+        let rows = topics.flat_map(|t| t.partitions.into_iter().map(move |p| (t.topic.clone(), p)));
+        rows.map(|(topic, p)| {
+            let tp = TopicPartition::new(topic.as_str(), p.partition_index);
+            (tp, checked(p.error_code, p.records.unwrap_or_default()))
+        })
+        .collect()
+    }
+
+    fn line(all: &Together) -> &Mutex<Line<Self>> {
+        &all.peeks
     }
 }
 

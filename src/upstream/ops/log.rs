@@ -7,13 +7,16 @@ use kafka_protocol::messages::describe_producers_request::TopicRequest;
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use kafka_protocol::messages::offset_for_leader_epoch_request::{OffsetForLeaderPartition, OffsetForLeaderTopic};
 use kafka_protocol::messages::{
-    BrokerId, DeleteRecordsRequest, DescribeProducersRequest, ListOffsetsRequest, OffsetForLeaderEpochRequest,
+    BrokerId, DeleteRecordsRequest, DescribeProducersRequest, DescribeProducersResponse, ListOffsetsRequest,
+    ListOffsetsResponse, OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse,
 };
+use parking_lot::Mutex;
 
 use super::{group_by_topic, millis, topic_name};
 use crate::model::TopicPartition;
 use crate::upstream::cluster::Cluster;
 use crate::upstream::error::{UpstreamError, code};
+use crate::upstream::together::{Ask, Line, Row, Together};
 
 /// One answer per partition asked for: the value, or a Kafka error code that outlasted the retries.
 pub type PerPartition<A> = HashMap<TopicPartition, Result<A, i16>>;
@@ -22,7 +25,7 @@ pub type PerPartition<A> = HashMap<TopicPartition, Result<A, i16>>;
 const NOT_A_REPLICA: BrokerId = BrokerId(-1);
 
 /// Which offset of a log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum OffsetSpec {
     /// The log start offset.
     Earliest,
@@ -83,34 +86,9 @@ impl Cluster {
         partitions: &[TopicPartition],
         spec: OffsetSpec,
     ) -> Result<PerPartition<i64>, UpstreamError> {
-        let found = self.ask_offsets(partitions, spec).await?;
-        Ok(found.into_iter().map(|(tp, end)| (tp, end.map(|end| end.offset))).collect())
-    }
-
-    /// Where each log ends (the high watermark), and under which leader epoch. Brokers give the epoch of their leadership with
-    /// this offset (class Partition, `fetchOffsetForTimestamp`).
-    pub async fn log_ends(&self, partitions: &[TopicPartition]) -> Result<PerPartition<LogEnd>, UpstreamError> {
-        self.ask_offsets(partitions, OffsetSpec::Latest).await
-    }
-
-    async fn ask_offsets(
-        &self,
-        partitions: &[TopicPartition],
-        spec: OffsetSpec,
-    ) -> Result<PerPartition<LogEnd>, UpstreamError> {
-        let build = |items: &[(TopicPartition, ())]| offsets_request(items.iter().map(|(tp, ())| tp), spec);
         let items = partitions.iter().map(|tp| (tp.clone(), ())).collect();
-        self.ask_leaders::<_, ListOffsetsRequest, _>(items, build, |reply| {
-            let topics = reply.topics.iter();
-            topics
-                .flat_map(|t| t.partitions.iter().map(|p| (t.name.as_str(), p)))
-                .map(|(topic, p)| {
-                    let end = LogEnd { offset: p.offset, leader_epoch: p.leader_epoch };
-                    (TopicPartition::new(topic, p.partition_index), checked(p.error_code, end))
-                })
-                .collect()
-        })
-        .await
+        let found = self.ask_leaders(items, |items| OffsetOf(spec).request(items), OffsetOf::answers).await?;
+        Ok(found.into_iter().map(|(tp, end)| (tp, end.map(|end| end.offset))).collect())
     }
 
     /// Where each partition's log leaves the given epoch (KIP-320).
@@ -118,30 +96,7 @@ impl Cluster {
         &self,
         epochs: &[(TopicPartition, i32)],
     ) -> Result<PerPartition<EpochEnd>, UpstreamError> {
-        let build = |items: &[(TopicPartition, i32)]| {
-            let topics = group_by_topic(items.iter().map(|(tp, epoch)| (tp, *epoch)));
-            let topics = topics.into_iter().map(|(topic, partitions)| {
-                let partitions = partitions.into_iter().map(|(partition, epoch)| {
-                    OffsetForLeaderPartition::default()
-                        .with_partition(partition)
-                        .with_current_leader_epoch(-1)
-                        .with_leader_epoch(epoch)
-                });
-                OffsetForLeaderTopic::default().with_topic(topic_name(topic)).with_partitions(partitions.collect())
-            });
-            OffsetForLeaderEpochRequest::default().with_replica_id(NOT_A_REPLICA).with_topics(topics.collect())
-        };
-        self.ask_leaders::<_, OffsetForLeaderEpochRequest, _>(epochs.to_vec(), build, |reply| {
-            let topics = reply.topics.iter();
-            topics
-                .flat_map(|t| t.partitions.iter().map(|p| (t.topic.as_str(), p)))
-                .map(|(topic, p)| {
-                    let end = EpochEnd { leader_epoch: p.leader_epoch, end_offset: p.end_offset };
-                    (TopicPartition::new(topic, p.partition), checked(p.error_code, end))
-                })
-                .collect()
-        })
-        .await
+        self.ask_leaders(epochs.to_vec(), |items| EpochOf.request(items), EpochOf::answers).await
     }
 
     /// The producers that each partition's leader remembers.
@@ -149,33 +104,29 @@ impl Cluster {
         &self,
         partitions: &[TopicPartition],
     ) -> Result<PerPartition<Vec<ActiveProducer>>, UpstreamError> {
-        let build = |items: &[(TopicPartition, ())]| {
-            let topics = group_by_topic(items.iter().map(|(tp, ())| (tp, ())));
-            let topics = topics.into_iter().map(|(topic, partitions)| {
-                let indexes = partitions.into_iter().map(|(partition, ())| partition).collect();
-                TopicRequest::default().with_name(topic_name(topic)).with_partition_indexes(indexes)
-            });
-            DescribeProducersRequest::default().with_topics(topics.collect())
-        };
         let items = partitions.iter().map(|tp| (tp.clone(), ())).collect();
-        self.ask_leaders::<_, DescribeProducersRequest, _>(items, build, |reply| {
-            let topics = reply.topics.iter();
-            topics
-                .flat_map(|t| t.partitions.iter().map(|p| (t.name.as_str(), p)))
-                .map(|(topic, p)| {
-                    let producers = p.active_producers.iter().map(|s| ActiveProducer {
-                        producer_id: s.producer_id.0,
-                        producer_epoch: s.producer_epoch,
-                        last_sequence: s.last_sequence,
-                        last_timestamp: s.last_timestamp,
-                        coordinator_epoch: s.coordinator_epoch,
-                        current_txn_start_offset: s.current_txn_start_offset,
-                    });
-                    (TopicPartition::new(topic, p.partition_index), checked(p.error_code, producers.collect()))
-                })
-                .collect()
-        })
-        .await
+        self.ask_leaders(items, |items| ProducersOf.request(items), ProducersOf::answers).await
+    }
+
+    /// One offset of one partition; as the following ones, together with what others ask at the same time.
+    pub async fn offset_of(&self, tp: &TopicPartition, spec: OffsetSpec) -> Result<i64, UpstreamError> {
+        Ok(self.ask_together(OffsetOf(spec), tp, ()).await?.offset)
+    }
+
+    /// Where a log ends (the high watermark), and under which leader epoch. Brokers give the epoch of their leadership with
+    /// this offset (class Partition, `fetchOffsetForTimestamp`).
+    pub async fn log_end_of(&self, tp: &TopicPartition) -> Result<LogEnd, UpstreamError> {
+        self.ask_together(OffsetOf(OffsetSpec::Latest), tp, ()).await
+    }
+
+    /// As [`Cluster::offset_for_leader_epoch`].
+    pub async fn epoch_end_of(&self, tp: &TopicPartition, epoch: i32) -> Result<EpochEnd, UpstreamError> {
+        self.ask_together(EpochOf, tp, epoch).await
+    }
+
+    /// As [`Cluster::describe_producers`].
+    pub async fn producers_of(&self, tp: &TopicPartition) -> Result<Vec<ActiveProducer>, UpstreamError> {
+        self.ask_together(ProducersOf, tp, ()).await
     }
 
     /// Deletes each partition's records below the given offset (-1: below the high watermark). Answers the new log start
@@ -202,6 +153,123 @@ impl Cluster {
                 .collect()
         })
         .await
+    }
+}
+
+/// Partitions of which one request asks for offsets or epochs, for those who ask at the same time: about 50 KiB.
+const ASKED_TOGETHER: usize = 1000;
+/// A partition's producers may be thousands.
+const PRODUCERS_TOGETHER: usize = 100;
+
+/// ListOffsets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(in crate::upstream) struct OffsetOf(pub OffsetSpec);
+
+impl Ask for OffsetOf {
+    type Question = ();
+    type Answer = LogEnd;
+    type Request = ListOffsetsRequest;
+    const NAME: &'static str = "ListOffsets";
+    const LIMIT: usize = ASKED_TOGETHER;
+
+    fn request(self, items: &[(TopicPartition, ())]) -> ListOffsetsRequest {
+        offsets_request(items.iter().map(|(tp, ())| tp), self.0)
+    }
+
+    fn answers(reply: ListOffsetsResponse) -> Vec<Row<LogEnd>> {
+        let topics = reply.topics.iter();
+        let rows = topics.flat_map(|t| t.partitions.iter().map(|p| (t.name.as_str(), p)));
+        rows.map(|(topic, p)| {
+            let end = LogEnd { offset: p.offset, leader_epoch: p.leader_epoch };
+            (TopicPartition::new(topic, p.partition_index), checked(p.error_code, end))
+        })
+        .collect()
+    }
+
+    fn line(all: &Together) -> &Mutex<Line<Self>> {
+        &all.offsets
+    }
+}
+
+/// OffsetForLeaderEpoch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(in crate::upstream) struct EpochOf;
+
+impl Ask for EpochOf {
+    type Question = i32;
+    type Answer = EpochEnd;
+    type Request = OffsetForLeaderEpochRequest;
+    const NAME: &'static str = "OffsetForLeaderEpoch";
+    const LIMIT: usize = ASKED_TOGETHER;
+
+    fn request(self, items: &[(TopicPartition, i32)]) -> OffsetForLeaderEpochRequest {
+        let topics = group_by_topic(items.iter().map(|(tp, epoch)| (tp, *epoch)));
+        let topics = topics.into_iter().map(|(topic, partitions)| {
+            let partitions = partitions.into_iter().map(|(partition, epoch)| {
+                OffsetForLeaderPartition::default()
+                    .with_partition(partition)
+                    .with_current_leader_epoch(-1)
+                    .with_leader_epoch(epoch)
+            });
+            OffsetForLeaderTopic::default().with_topic(topic_name(topic)).with_partitions(partitions.collect())
+        });
+        OffsetForLeaderEpochRequest::default().with_replica_id(NOT_A_REPLICA).with_topics(topics.collect())
+    }
+
+    fn answers(reply: OffsetForLeaderEpochResponse) -> Vec<Row<EpochEnd>> {
+        let topics = reply.topics.iter();
+        let rows = topics.flat_map(|t| t.partitions.iter().map(|p| (t.topic.as_str(), p)));
+        rows.map(|(topic, p)| {
+            let end = EpochEnd { leader_epoch: p.leader_epoch, end_offset: p.end_offset };
+            (TopicPartition::new(topic, p.partition), checked(p.error_code, end))
+        })
+        .collect()
+    }
+
+    fn line(all: &Together) -> &Mutex<Line<Self>> {
+        &all.epochs
+    }
+}
+
+/// DescribeProducers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(in crate::upstream) struct ProducersOf;
+
+impl Ask for ProducersOf {
+    type Question = ();
+    type Answer = Vec<ActiveProducer>;
+    type Request = DescribeProducersRequest;
+    const NAME: &'static str = "DescribeProducers";
+    const LIMIT: usize = PRODUCERS_TOGETHER;
+
+    fn request(self, items: &[(TopicPartition, ())]) -> DescribeProducersRequest {
+        let topics = group_by_topic(items.iter().map(|(tp, ())| (tp, ())));
+        let topics = topics.into_iter().map(|(topic, partitions)| {
+            let indexes = partitions.into_iter().map(|(partition, ())| partition).collect();
+            TopicRequest::default().with_name(topic_name(topic)).with_partition_indexes(indexes)
+        });
+        DescribeProducersRequest::default().with_topics(topics.collect())
+    }
+
+    fn answers(reply: DescribeProducersResponse) -> Vec<Row<Vec<ActiveProducer>>> {
+        let topics = reply.topics.iter();
+        let rows = topics.flat_map(|t| t.partitions.iter().map(|p| (t.name.as_str(), p)));
+        rows.map(|(topic, p)| {
+            let producers = p.active_producers.iter().map(|s| ActiveProducer {
+                producer_id: s.producer_id.0,
+                producer_epoch: s.producer_epoch,
+                last_sequence: s.last_sequence,
+                last_timestamp: s.last_timestamp,
+                coordinator_epoch: s.coordinator_epoch,
+                current_txn_start_offset: s.current_txn_start_offset,
+            });
+            (TopicPartition::new(topic, p.partition_index), checked(p.error_code, producers.collect()))
+        })
+        .collect()
+    }
+
+    fn line(all: &Together) -> &Mutex<Line<Self>> {
+        &all.producers
     }
 }
 
