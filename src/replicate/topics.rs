@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use arc_swap::ArcSwap;
+use futures_util::stream::{self, StreamExt};
 use parking_lot::Mutex;
 use uuid::Uuid;
 
@@ -30,6 +31,8 @@ const NOT_COPIED: [&str; 3] =
 const SIZE_SLACK: i64 = 64 << 10;
 /// Topics described in one request.
 const DESCRIBE_BATCH: usize = 200;
+/// Topics that are given their own settings back at a time.
+const RESTORED_TOGETHER: usize = 32;
 
 /// A topic that is not one of Kafka's own or the proxy's.
 pub fn is_user_topic(name: &str) -> bool {
@@ -318,7 +321,9 @@ impl TopicSync {
     /// Gives the topics of a cluster that has become active their own settings back. Until that is done its settings are
     /// those of copies and must not be taken for the topics' own.
     async fn restore_own_settings(&self) {
-        for topic in self.catalog.topics().iter().filter(|t| t.mode() != TeeMode::Off) {
+        let topics: Vec<_> = self.catalog.topics().into_iter().filter(|t| t.mode() != TeeMode::Off).collect();
+        // Clients wait for it; and one that has been deleted is asked for several times.
+        let restored = stream::iter(topics).for_each_concurrent(RESTORED_TOGETHER, |topic| async move {
             let own = topic.settings();
             let set: Configs =
                 COPY_SETTINGS.iter().filter_map(|&(k, _)| own.get(k).map(|v| (k.to_string(), v.clone()))).collect();
@@ -326,7 +331,8 @@ impl TopicSync {
             if let Err(error) = self.active.alter_topic_configs(&topic.name, &set, &delete).await {
                 tracing::warn!(topic = %topic.name, %error, "the topic keeps the settings of a copy");
             }
-        }
+        });
+        restored.await;
     }
 }
 
