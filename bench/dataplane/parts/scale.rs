@@ -12,7 +12,7 @@ use super::super::wire::Wire;
 /// What a proxy of its own is looked at with, one after the other: partitions, then connections on top.
 const STEPS: [(i32, &[usize]); 3] = [(1, &[0]), (100, &[0, 100, 1000]), (1000, &[0, 1000])];
 /// Further ones, which take a machine with room for brokers of that size.
-const LARGE: [(i32, &[usize]); 2] = [(1000, &[9000]), (10_000, &[0])];
+const LARGE: [(i32, &[usize]); 2] = [(1000, &[9000]), (9000, &[0])];
 /// A topic whose load must not feel the idle crowd; it is not copied.
 const LOADED: &str = "off-scale-load";
 /// Idle connections of the other contestants.
