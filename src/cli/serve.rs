@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::admin::{self, Control, metrics};
 use crate::config::Config;
 use crate::coordinator::{Coordinator, Operator};
+use crate::proxy::threads;
 
 /// Longer than any request that a cutover may hold by default; after it the process ends with what is still open.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(35);
@@ -21,18 +22,14 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(35);
 pub fn serve(args: &ServeArgs) -> Result<Exit, Failure> {
     let config = configured(args)?;
     log::init(args.log_format)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(workers()).enable_all().build()?;
+    // As many as there are for clients. With more than there are cores for, each event that one of them takes wakes another one to
+    // look whether there is more to do, which costs more than most events.
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(threads::count()).enable_all().build()?;
     let ended = runtime.block_on(until_signalled(|shutdown| run(config, shutdown)));
     // Tasks that outlive the drain are not waited for.
     runtime.shutdown_background();
     ended.map_err(|error| Failure::new(Exit::Failed, format!("{error:#}")))?;
     Ok(Exit::Done)
-}
-
-/// Threads of the pool, beside as many for clients (`proxy::threads`). With more than there are cores for, each event that one
-/// of them takes wakes another one to look whether there is more to do, which costs more than most events.
-fn workers() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from).div_ceil(2)
 }
 
 fn configured(args: &ServeArgs) -> Result<Config, Failure> {

@@ -196,8 +196,7 @@ impl GroupSync {
             let active = active.map_err(|e| vec![format!("the active cluster's groups: {e}")])?;
             let standby = standby.map_err(|e| vec![format!("the standby's groups: {e}")])?;
             let groups: HashSet<Named> = active.into_iter().map(Named::from).collect();
-            let manned = standby.into_iter().filter(|g| standby::has_members(&g.state)).map(Named::from);
-            let ghosts = self.remove_ghosts(manned.filter(|g| groups.contains(g)).collect()).await;
+            let ghosts = self.remove_ghosts(left::manned(standby).filter(|g| groups.contains(g)).collect()).await;
             self.remove_unjoined().await;
             let (summary, mut failures) = self.copy_all(groups.into_iter().collect(), true).await;
             failures.extend(ghosts.into_iter().map(|(named, reason)| format!("group {}: {reason}", named.group)));

@@ -19,7 +19,7 @@ mod server;
 mod shares;
 mod splice;
 mod standby;
-mod threads;
+pub mod threads;
 mod transactions;
 
 pub use budget::Budget;

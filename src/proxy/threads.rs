@@ -9,6 +9,11 @@ use tokio::sync::oneshot;
 /// Cores for each of these threads. One moves gigabytes per second; the other core is for streams, and for the kernel.
 const CORES: usize = 2;
 
+/// How many there are.
+pub fn count() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from).div_ceil(CORES)
+}
+
 /// Lives as long as there are connections to serve; the threads end when it is dropped.
 pub struct Threads {
     handles: Vec<Handle>,
@@ -18,9 +23,8 @@ pub struct Threads {
 
 impl Threads {
     pub fn start() -> std::io::Result<Self> {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let mut threads = Threads { handles: Vec::new(), next: AtomicUsize::new(0), _run: Vec::new() };
-        for n in 0..cores.div_ceil(CORES) {
+        for n in 0..count() {
             let runtime = Builder::new_current_thread().enable_all().build()?;
             let (run, ended) = oneshot::channel::<()>();
             threads.handles.push(runtime.handle().clone());

@@ -78,7 +78,7 @@ impl RequestHeader {
         };
         let flexible = flexible(api_key, api_version);
         if flexible {
-            skip_tagged_fields(&mut reader)?;
+            reader.skip_tags()?;
         }
         let (body_offset, none) = (reader.position(), None);
         let header = RequestHeader { api_key, api_version, correlation_id, client_id: none, body_offset, flexible };
@@ -127,23 +127,13 @@ pub fn response_body_offset(key: i16, version: i16, frame: &[u8]) -> Result<usiz
     let mut reader = Reader::new(frame);
     reader.i32()?;
     if has_tagged_response_header(key, version) {
-        skip_tagged_fields(&mut reader)?;
+        reader.skip_tags()?;
     }
     Ok(reader.position())
 }
 
 fn has_tagged_response_header(key: i16, version: i16) -> bool {
     key != API_VERSIONS && schema::is_flexible(key, version)
-}
-
-/// The loop is bounded by the bytes that are left: each field takes two at least.
-fn skip_tagged_fields(reader: &mut Reader<'_>) -> Result<(), HeaderError> {
-    for _ in 0..reader.uvarint()? {
-        reader.uvarint()?;
-        let size = reader.uvarint()?;
-        reader.take(size as usize)?;
-    }
-    Ok(())
 }
 
 #[cfg(test)]

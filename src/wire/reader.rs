@@ -58,6 +58,16 @@ impl<'a> Reader<'a> {
         self.fixed().map(i64::from_be_bytes)
     }
 
+    /// Passes tagged fields (KIP-482). The loop is bounded by the bytes that are left: each field takes two at least.
+    pub fn skip_tags(&mut self) -> Result<(), ReadError> {
+        for _ in 0..self.uvarint()? {
+            self.uvarint()?;
+            let size = self.uvarint()?;
+            self.take(size as usize)?;
+        }
+        Ok(())
+    }
+
     /// An unsigned varint of at most five bytes (KIP-482). The codec silently drops bits above the 32nd; here they
     /// are an error, so that both read the same number.
     pub fn uvarint(&mut self) -> Result<u32, ReadError> {

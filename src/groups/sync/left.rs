@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 
 use super::{AT_ONCE, GroupSync, Named, shares};
 use crate::groups::standby;
+use crate::upstream::ListedGroup;
 
 /// Of one generation.
 #[derive(Default)]
@@ -16,6 +17,11 @@ pub(super) struct Left {
     manned: Mutex<Option<Vec<Named>>>,
     /// Member ids, by group, for which the standby waits although nobody will join by them there.
     unjoined: Mutex<HashMap<String, Vec<String>>>,
+}
+
+/// Groups that may have members.
+pub(super) fn manned(groups: Vec<ListedGroup>) -> impl Iterator<Item = Named> {
+    groups.into_iter().filter(|group| standby::has_members(&group.state)).map(Named::from)
 }
 
 impl GroupSync {
@@ -27,12 +33,12 @@ impl GroupSync {
         }
         if self.left.manned.lock().is_none() {
             match self.standby.list_groups().await {
-                Ok(groups) => {
-                    let manned = groups.into_iter().filter(|g| standby::has_members(&g.state)).map(Named::from);
-                    *self.left.manned.lock() = Some(manned.collect());
-                }
+                Ok(groups) => *self.left.manned.lock() = Some(manned(groups).collect()),
                 Err(error) => return tracing::debug!(%error, "the standby's groups cannot be listed"),
             }
+        }
+        if self.left.manned.lock().as_ref().is_some_and(Vec::is_empty) {
+            return;
         }
         let active: HashSet<&Named> = active.iter().collect();
         let in_use = |named: &Named| active.contains(named) || !named.share && self.rehome.is_known(&named.group);

@@ -210,15 +210,7 @@ impl Thin {
     }
 
     fn tags(&self, reader: &mut Reader<'_>) -> Result<(), ReadError> {
-        if self.version < FLEXIBLE {
-            return Ok(());
-        }
-        for _ in 0..reader.uvarint()? {
-            reader.uvarint()?;
-            let size = reader.uvarint()?;
-            reader.take(size as usize)?;
-        }
-        Ok(())
+        if self.version >= FLEXIBLE { reader.skip_tags() } else { Ok(()) }
     }
 }
 

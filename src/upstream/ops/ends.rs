@@ -138,14 +138,7 @@ fn count(reader: &mut Reader<'_>, flexible: bool) -> Result<u32, ReadError> {
 }
 
 fn tags(reader: &mut Reader<'_>, flexible: bool) -> Result<(), ReadError> {
-    if flexible {
-        for _ in 0..reader.uvarint()? {
-            let _tag = reader.uvarint()?;
-            let size = reader.uvarint()? as usize;
-            reader.take(size)?;
-        }
-    }
-    Ok(())
+    if flexible { reader.skip_tags() } else { Ok(()) }
 }
 
 impl Cluster {
