@@ -29,6 +29,7 @@ mod operator;
 mod pipeline;
 mod planted;
 mod positions;
+mod protocol_one;
 mod reading;
 mod retries;
 mod rig;
